@@ -1,0 +1,269 @@
+/* corolla.h - run large language models across the machines of many people.
+ *
+ * This header is the whole public API: the command line program is written against it and nothing else.
+ *
+ *   model    a GGUF file, known by its model id (a Merkle root over its tensors and hyperparameters)
+ *   swarm    how the blocks of a model are reached: servers over the network, or this process ("local")
+ *   session  one generation state: KV caches on every hop of a chain of servers
+ *   server   a node that hosts a span of blocks for others
+ *
+ * Conventions
+ *   Errors    Functions that can fail return a status and fill *err, which may be NULL. On failure the outputs
+ *             are untouched and the object stays usable, unless a comment says otherwise.
+ *   Threads   An object may be used by one thread at a time; different objects by different threads at once.
+ *             Only functions marked "any thread" may be called while another call on the object is running.
+ *   Memory    Whatever *_open or *_start returned is given back by *_close or *_stop, which accept NULL.
+ *             Pointers that a getter returns live as long as the object, unless a comment says otherwise.
+ *   Units     Positions and lengths are counted in tokens; hidden states are rows of n_embd 32-bit floats.
+ */
+#ifndef COROLLA_H
+#define COROLLA_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define COROLLA_VERSION "0.1.0"
+#define COROLLA_API __attribute__((visibility("default")))
+
+/* Status codes: X(NAME, message). Numbers also travel on the wire (docs/PROTOCOL.md), so they are only appended. */
+#define COROLLA_STATUS_MAP(X)                                                                                          \
+    X(OK, "success")                                                                                                   \
+    X(INVALID, "invalid argument")                                                                                     \
+    X(NOMEM, "out of memory")                                                                                          \
+    X(IO, "input or output failed")                                                                                    \
+    X(NOT_FOUND, "not found")                                                                                          \
+    X(FORMAT, "malformed file or message")                                                                             \
+    X(UNSUPPORTED, "not supported")                                                                                    \
+    X(MODEL_MISMATCH, "the models differ")                                                                             \
+    X(BUSY, "busy, try again later")                                                                                   \
+    X(NO_CACHE, "no KV cache left")                                                                                    \
+    X(NOT_SERVED, "block is not served here")                                                                          \
+    X(NO_SESSION, "unknown session")                                                                                   \
+    X(BAD_POSITION, "step out of order")                                                                               \
+    X(TOO_LONG, "past the length of the session")                                                                      \
+    X(PEER_LOST, "connection to a peer was lost")                                                                      \
+    X(PEER_FAULT, "a peer broke the protocol")                                                                         \
+    X(TIMEOUT, "deadline passed")                                                                                      \
+    X(REFUSED, "refused")                                                                                              \
+    X(NO_CHAIN, "no chain of servers covers all blocks")                                                               \
+    X(VERSION, "no common protocol version")                                                                           \
+    X(CANCELLED, "cancelled")                                                                                          \
+    X(DRAINING, "the server is leaving")                                                                               \
+    X(STALE, "an older epoch")                                                                                         \
+    X(INTERNAL, "internal error")
+
+enum corolla_status {
+#define X(name, message) COROLLA_##name,
+    COROLLA_STATUS_MAP(X)
+#undef X
+        COROLLA_STATUS_COUNT
+};
+
+struct corolla_error {
+    enum corolla_status status;
+    char message[512]; /* one line: what failed, which peer or block, what to do */
+};
+
+/* The name of a status, for example "NO_CACHE", and its message. Never NULL. */
+COROLLA_API const char *corolla_status_name(enum corolla_status status);
+COROLLA_API const char *corolla_status_message(enum corolla_status status);
+
+/* Logging. One sink per process; the default writes "level message key=value" lines to stderr. */
+enum corolla_log_level { COROLLA_LOG_ERROR, COROLLA_LOG_WARN, COROLLA_LOG_INFO, COROLLA_LOG_DEBUG };
+COROLLA_API void corolla_log_set(enum corolla_log_level level, void (*sink)(void *user, enum corolla_log_level level, const char *line),
+                                 void *user);
+
+/* Progress of long work such as hashing a file: done of total bytes. */
+typedef void (*corolla_progress_fn)(void *user, const char *what, uint64_t done, uint64_t total);
+
+/* ---- model ---------------------------------------------------------------------------------------------------- */
+
+struct corolla_model;
+
+struct corolla_model_info {
+    const char *name;         /* general.name of the file, or its file name */
+    const char *architecture; /* "llama", "qwen2", ... */
+    char model_id[65];        /* hex */
+    uint32_t n_blocks;
+    uint32_t n_embd;
+    uint32_t n_vocab;
+    uint32_t n_ctx_train;
+};
+
+/* Opens a GGUF file: maps it, checks every offset, size, type and shape, finds its model id (computed once per file and
+ * cached). Weights are not read yet. Fails with NOT_FOUND, FORMAT or UNSUPPORTED. */
+COROLLA_API enum corolla_status corolla_model_open(struct corolla_model **out_model, const char *path, corolla_progress_fn progress,
+                                                   void *user, struct corolla_error *err);
+COROLLA_API void corolla_model_close(struct corolla_model *model);
+COROLLA_API const struct corolla_model_info *corolla_model_info(const struct corolla_model *model);
+
+/* Text to token ids. add_special adds the BOS that the model asks for; parse_special reads "<|...|>" as control tokens.
+ * *out_tokens is owned by the caller and given back with corolla_free(). */
+COROLLA_API enum corolla_status corolla_tokenize(struct corolla_model *model, const char *text, size_t text_size, bool add_special,
+                                                 bool parse_special, int32_t **out_tokens, size_t *out_count, struct corolla_error *err);
+/* Token ids to UTF-8 text, NUL-terminated; give back with corolla_free(). */
+COROLLA_API enum corolla_status corolla_detokenize(struct corolla_model *model, const int32_t *tokens, size_t count, char **out_text,
+                                                   struct corolla_error *err);
+COROLLA_API void corolla_free(void *memory);
+
+struct corolla_chat_message {
+    const char *role; /* "system", "user" or "assistant" */
+    const char *content;
+};
+/* Applies the model's chat template, or tmpl (a name that libllama knows, such as "chatml") when it is not NULL. */
+COROLLA_API enum corolla_status corolla_chat_format(struct corolla_model *model, const char *tmpl, const struct corolla_chat_message *messages,
+                                                    size_t count, bool add_assistant, char **out_text, struct corolla_error *err);
+
+/* ---- swarm: where the blocks are ------------------------------------------------------------------------------- */
+
+struct corolla_swarm;
+
+enum corolla_wire { COROLLA_WIRE_F32, COROLLA_WIRE_F16, COROLLA_WIRE_BF16 };
+enum corolla_kv { COROLLA_KV_F16, COROLLA_KV_F32, COROLLA_KV_Q8_0 };
+
+struct corolla_swarm_config {
+    const char *const *joins; /* join codes; ignored when local */
+    size_t n_joins;
+    bool local;         /* all blocks in this process */
+    uint32_t threads;   /* compute threads of this process; 0: one per core when local, else 1 */
+    enum corolla_kv kv; /* local only */
+    enum corolla_wire wire;
+    bool exact;             /* refuse a chain that is not exact */
+    bool fast;              /* kernels that are faster and not exact, a choice of the whole process */
+    const char *device;     /* ggml device name, NULL: CPU */
+    const char *home;       /* identity folder; NULL: COROLLA_HOME or the user's data folder */
+    uint32_t timeout_ms;    /* for connecting and opening; 0: 10 s */
+};
+COROLLA_API void corolla_swarm_config_default(struct corolla_swarm_config *config);
+COROLLA_API enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct corolla_model *model,
+                                                   const struct corolla_swarm_config *config, struct corolla_error *err);
+COROLLA_API void corolla_swarm_close(struct corolla_swarm *swarm);
+
+struct corolla_hop {
+    char node[80]; /* node id: hex of the key, with "/N" for the Nth process of one home */
+    char name[64];
+    uint32_t begin, end; /* blocks [begin, end) */
+    float decode_tokens_per_s, prefill_tokens_per_s; /* as the server measured itself, over its span; 0: not known */
+    bool exact;
+};
+/* The chain that sessions of this swarm take now. Returns the number of hops; writes at most max of them. Local: one hop. */
+COROLLA_API size_t corolla_swarm_chain(struct corolla_swarm *swarm, struct corolla_hop *out_hops, size_t max);
+/* True when positions have the same bits through any exact chain of this arithmetic class. */
+COROLLA_API bool corolla_swarm_exact(struct corolla_swarm *swarm);
+
+/* ---- session --------------------------------------------------------------------------------------------------- */
+
+struct corolla_session;
+
+/* Reserves KV for max_tokens positions on every hop. NO_CACHE says how much is left and where. */
+COROLLA_API enum corolla_status corolla_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                                                     struct corolla_error *err);
+COROLLA_API void corolla_session_close(struct corolla_session *session);
+/* How many positions are filled. */
+COROLLA_API uint32_t corolla_session_position(const struct corolla_session *session);
+/* Makes every running and later call on the session return CANCELLED, until clear. Any thread, async-signal-safe. */
+COROLLA_API void corolla_session_cancel(struct corolla_session *session);
+COROLLA_API void corolla_session_cancel_clear(struct corolla_session *session);
+
+/* Runs n tokens at position (at most the current one; what stood at and behind it is dropped) through all blocks.
+ * out_hidden, when not NULL, receives the last n_rows rows of the output, [n_rows, n_embd]. */
+COROLLA_API enum corolla_status corolla_session_step(struct corolla_session *session, uint32_t position, const int32_t *tokens, uint32_t n,
+                                                     float *out_hidden, uint32_t n_rows, struct corolla_error *err);
+/* The same with hidden states [n, n_embd] in the place of token embeddings. */
+COROLLA_API enum corolla_status corolla_session_step_hidden(struct corolla_session *session, uint32_t position, const float *hidden, uint32_t n,
+                                                            float *out_hidden, uint32_t n_rows, struct corolla_error *err);
+/* Final norm and LM head: hidden [n, n_embd] -> logits [n, n_vocab]. */
+COROLLA_API enum corolla_status corolla_session_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out_logits,
+                                                       struct corolla_error *err);
+
+/* Where the time of the last step went, hop by hop. Returns the number of hops; writes at most max. */
+struct corolla_hop_timing {
+    uint32_t queue_us, compute_us;
+};
+COROLLA_API size_t corolla_session_timings(const struct corolla_session *session, struct corolla_hop_timing *out_timings, size_t max,
+                                           uint32_t *out_total_us);
+
+/* ---- generation ------------------------------------------------------------------------------------------------ */
+
+struct corolla_sampling {
+    float temp; /* 0: greedy */
+    int32_t top_k; /* 0: off */
+    float top_p;   /* 1: off */
+    float min_p;   /* 0: off */
+    float repeat_penalty; /* 1: off; over the last 64 tokens */
+    uint32_t seed;        /* 0: a random one */
+    const char *grammar;  /* GBNF text, or NULL */
+};
+COROLLA_API void corolla_sampling_default(struct corolla_sampling *sampling);
+
+enum corolla_stop { COROLLA_STOP_EOS, COROLLA_STOP_LENGTH, COROLLA_STOP_STOP, COROLLA_STOP_INTERRUPTED };
+
+struct corolla_generation {
+    struct corolla_sampling sampling;
+    uint32_t max_new_tokens; /* 0: until the session is full */
+    const char *const *stops; /* texts at which to stop; they are not part of the output */
+    size_t n_stops;
+    /* Called with each piece of valid UTF-8 text as it becomes final; false stops the generation. May be NULL. */
+    bool (*on_text)(void *user, const char *text, size_t size);
+    /* Called while the prompt is processed. May be NULL. */
+    corolla_progress_fn on_progress;
+    void *user;
+};
+COROLLA_API void corolla_generation_default(struct corolla_generation *generation);
+
+struct corolla_result {
+    int32_t *tokens; /* the new tokens, without the end-of-generation token */
+    size_t n_tokens;
+    char *text; /* UTF-8, NUL-terminated */
+    enum corolla_stop stop;
+    double first_token_ms, prefill_tokens_per_s, decode_tokens_per_s;
+};
+/* Feeds the tokens from position on (what stood behind it is dropped), then samples until a stop. The last sampled token
+ * is not in the KV yet: position + n + n_tokens - 1 positions are filled at most. On failure *out_result holds what was
+ * generated so far. Give back with corolla_result_clear(). */
+COROLLA_API enum corolla_status corolla_generate(struct corolla_session *session, uint32_t position, const int32_t *tokens, size_t n,
+                                                 const struct corolla_generation *generation, struct corolla_result *out_result,
+                                                 struct corolla_error *err);
+COROLLA_API void corolla_result_clear(struct corolla_result *result);
+
+/* ---- server ---------------------------------------------------------------------------------------------------- */
+
+struct corolla_server;
+
+struct corolla_server_config {
+    uint32_t begin, end; /* the span; end 0: all blocks */
+    const char *listen;  /* HOST:PORT, port 0 takes a free one */
+    const char *const *announces; /* addresses told to others in the place of the one listened on */
+    size_t n_announces;
+    uint32_t threads;       /* compute threads; 0: one per core */
+    uint32_t cache_tokens;  /* KV budget in tokens; 0: 16,384, or what memory allows */
+    enum corolla_kv kv;
+    bool fast;
+    const char *device;
+    const char *home;
+    const char *name; /* public name, or NULL */
+};
+COROLLA_API void corolla_server_config_default(struct corolla_server_config *config);
+/* Loads the span, proves its arithmetic and listens. Returns when the server can be used. */
+COROLLA_API enum corolla_status corolla_server_start(struct corolla_server **out_server, struct corolla_model *model,
+                                                     const struct corolla_server_config *config, struct corolla_error *err);
+/* The join code of the server and its span. */
+COROLLA_API const char *corolla_server_join_code(const struct corolla_server *server);
+COROLLA_API void corolla_server_span(const struct corolla_server *server, uint32_t *out_begin, uint32_t *out_end);
+/* Finishes the running step, tells the peers and frees the server. */
+COROLLA_API void corolla_server_stop(struct corolla_server *server);
+
+/* ---- identity -------------------------------------------------------------------------------------------------- */
+
+/* The public key of the identity in home (NULL: the default), as hex; made on first use. */
+COROLLA_API enum corolla_status corolla_key_show(const char *home, char out_hex[65], struct corolla_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

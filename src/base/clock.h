@@ -1,0 +1,9 @@
+/* clock.h - monotonic time. Policy and protocol code takes "now" as an argument instead of calling this. Any thread. */
+#ifndef COROLLA_BASE_CLOCK_H
+#define COROLLA_BASE_CLOCK_H
+
+#include <stdint.h>
+
+uint64_t clock_us(void);
+
+#endif

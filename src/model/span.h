@@ -1,0 +1,56 @@
+/* span.h - a loaded range of blocks and the one way to compute on it.
+ *
+ * A batch is a list of items, one per session: rows at consecutive positions of its KV. The big matrices see all rows at once;
+ * attention runs per item over that item's own cache, whose rows stand in logical order, so an item's bits do not depend on
+ * the others. One thread at a time per engine.
+ */
+#ifndef COROLLA_MODEL_SPAN_H
+#define COROLLA_MODEL_SPAN_H
+
+#include "model/engine.h"
+#include "model/file.h"
+
+#define BATCH_ROWS_MAX 512 /* rows of one span_forward, all items together */
+#define BATCH_ITEMS_MAX 64
+
+struct span;
+struct kv;
+
+struct span_config {
+    uint32_t begin, end;
+    enum corolla_kv kv;
+    uint64_t kv_bytes; /* budget of all KV caches together */
+};
+/* Maps or copies the weights of [begin, end), proves the arithmetic. The file must outlive the span. */
+enum corolla_status span_load(struct span **out_span, struct engine *engine, const struct model_file *file, const struct span_config *config,
+                              struct corolla_error *err);
+void span_free(struct span *span);
+uint32_t span_begin(const struct span *span);
+uint32_t span_end(const struct span *span);
+/* Whether the self-proof held, and the hash that names this arithmetic. */
+bool span_exact(const struct span *span);
+uint64_t span_arithmetic_class(const struct span *span);
+
+/* KV caches. Bytes of one token over all blocks of the span; a cache is counted in whole pads of KV_PAD tokens. */
+#define KV_PAD 256
+uint64_t span_kv_bytes(const struct hparams *hparams, uint32_t n_blocks, enum corolla_kv kv, uint64_t tokens);
+uint64_t span_kv_tokens_left(const struct span *span);
+
+/* A cache for the blocks [begin, end) of the span, zeroed. NO_CACHE when the budget does not hold it. */
+enum corolla_status kv_open(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err);
+void kv_close(struct kv *kv);
+uint32_t kv_length(const struct kv *kv); /* positions filled */
+uint32_t kv_max(const struct kv *kv);
+
+struct batch_item {
+    struct kv *kv;
+    uint32_t position; /* at most kv_length; what is at and behind it is dropped */
+    uint32_t n;        /* rows */
+    const float *in;   /* [n, n_embd] */
+    float *out;        /* [n, n_embd]; may be in */
+};
+/* Runs the items through their blocks. All items of one call use the same blocks of the span. Checks positions and lengths
+ * (BAD_POSITION, TOO_LONG) before anything is computed. */
+enum corolla_status span_forward(struct span *span, const struct batch_item *items, uint32_t n_items, struct corolla_error *err);
+
+#endif

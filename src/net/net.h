@@ -1,0 +1,107 @@
+/* net.h - the network side of a node: one loop, its listener and its links.
+ *
+ * A link is one TCP connection with mutual TLS 1.3 (self-signed Ed25519; the key is the identity), up when both HELLOs were
+ * exchanged. Messages travel on streams: in order within a stream, independent between streams. Frames of urgent messages
+ * leave before those of bulk ones, and little is handed to the kernel ahead of time, so a decode step overtakes a transfer.
+ * Each stream direction has a credit that the receiver renews as it consumes.
+ *
+ * Threads: everything here belongs to the loop thread (the one inside net_run), except what says "any thread".
+ * Deadlines: handshake and HELLO within handshake_ms; a started message must make progress within message_ms; a link that is
+ * silent for dead_ms (pings go out each ping_ms) is lost.
+ */
+#ifndef COROLLA_NET_NET_H
+#define COROLLA_NET_NET_H
+
+#include "net/identity.h"
+#include "wire/frame.h"
+#include "wire/msg.h"
+
+struct net;
+struct link;
+
+/* Message bodies are blocks from a pool of the net, so that a steady stream of steps allocates nothing. */
+struct body {
+    size_t size;
+    uint8_t *data; /* aligned for floats */
+    struct body *next; /* for the owner's queues */
+};
+
+struct message {
+    enum msg_kind kind;
+    const uint8_t *header; /* borrowed for the call */
+    size_t header_size;
+    struct body *body; /* owned by whom the message is given to; NULL when the body is empty */
+};
+
+struct net_events {
+    /* A link is up, dialled or accepted. */
+    void (*on_up)(void *user, struct link *link);
+    /* A whole message. The callee owns msg->body and gives it back with net_body_free(). */
+    void (*on_message)(void *user, struct link *link, uint32_t stream, struct message *msg);
+    /* A link that was up is gone; it is freed after the call. status says why: PEER_LOST, TIMEOUT, PEER_FAULT, OK (our own close). */
+    void (*on_down)(void *user, struct link *link, enum corolla_status status, const char *why);
+    void *user;
+};
+
+struct net_config {
+    struct identity *identity; /* borrowed for the life of the net */
+    const char *listen;        /* "host:port", NULL: do not listen */
+    const char *const *announces;
+    size_t n_announces; /* told in HELLO in the place of the address listened on */
+    uint64_t features;
+    struct net_events events;
+    uint32_t handshake_ms, ping_ms, dead_ms, message_ms, dial_ms;
+    uint32_t half_open_max, half_open_per_address_max, links_max;
+    size_t link_bytes_max;  /* received and not yet given back, per link: over it the socket is not read */
+    size_t total_bytes_max; /* the same over all links */
+};
+void net_config_default(struct net_config *config);
+
+/* Binds the listener and starts to listen; no callbacks before net_run. */
+enum corolla_status net_open(struct net **out_net, const struct net_config *config, struct corolla_error *err);
+/* Runs the loop in the calling thread until net_stop. Closes all links (on_down with OK) before it returns. */
+void net_run(struct net *net);
+/* Any thread: sends GOODBYE to all peers, flushes what was queued within a bounded time, and lets net_run return. */
+void net_stop(struct net *net);
+void net_close(struct net *net); /* after net_run returned, or without it */
+
+/* Any thread: fn(user) on the loop thread, in order. */
+void net_post(struct net *net, void (*fn)(void *user), void *user);
+bool net_on_loop(const struct net *net);
+/* How this node is reached: id, and the addresses it announces or listens on. */
+const struct node_ref *net_self(const struct net *net);
+
+/* A link to the node: the one that is up, or a new one, its addresses tried in parallel with a small head start each.
+ * on_done gets the link, or NULL and the error. May be called from inside. Dials to the same node are joined. */
+void net_dial(struct net *net, const struct node_ref *node, void (*on_done)(void *user, struct link *link, const struct corolla_error *err),
+              void *user);
+/* The link to the node that is up, or NULL. */
+struct link *net_find(struct net *net, const struct node_id *id);
+
+const struct node_ref *link_peer(const struct link *link);
+const char *link_address(const struct link *link); /* of the socket */
+uint64_t link_features(const struct link *link);   /* common to both sides */
+uint32_t link_rtt_us(const struct link *link);     /* smoothed, from pings; 0: not known */
+void *link_user(const struct link *link);
+void link_set_user(struct link *link, void *user);
+/* A stream id that is not in use; odd for the dialling side, even for the accepting one. 0 is the link's own. */
+uint32_t link_stream_new(struct link *link);
+
+enum link_priority { LINK_URGENT, LINK_BULK };
+/* Queues a message. The header is copied; the body is taken. NOMEM when the link's queue is full (the body is then freed). */
+enum corolla_status link_send(struct link *link, uint32_t stream, enum link_priority priority, enum msg_kind kind, const uint8_t *header,
+                              size_t header_size, struct body *body);
+/* Says GOODBYE with the reason and closes; on_down follows with OK, later. PEER_FAULT is for peers that broke the protocol. */
+void link_close(struct link *link, enum corolla_status status, const char *why);
+
+/* Any thread. NULL: out of memory. */
+struct body *net_body_new(struct net *net, size_t size);
+void net_body_free(struct net *net, struct body *body);
+
+struct net_timer;
+struct net_timer *net_timer_new(struct net *net, void (*fn)(void *user), void *user);
+void net_timer_start(struct net_timer *timer, uint32_t delay_ms, uint32_t repeat_ms);
+void net_timer_stop(struct net_timer *timer);
+void net_timer_free(struct net_timer *timer);
+
+#endif
