@@ -124,7 +124,7 @@ COROLLA_API enum corolla_status corolla_chat_format(struct corolla_model *model,
 struct corolla_swarm;
 
 enum corolla_wire { COROLLA_WIRE_F32, COROLLA_WIRE_F16, COROLLA_WIRE_BF16 };
-enum corolla_kv { COROLLA_KV_F16, COROLLA_KV_F32, COROLLA_KV_Q8_0 };
+enum corolla_kv { COROLLA_KV_F16, COROLLA_KV_F32 };
 
 struct corolla_swarm_config {
     const char *const *joins; /* join codes; ignored when local */

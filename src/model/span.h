@@ -10,7 +10,7 @@
 #include "model/engine.h"
 #include "model/file.h"
 
-#define BATCH_ROWS_MAX 512 /* rows of one span_forward, all items together */
+#define BATCH_ROWS_MAX 256 /* rows of one span_forward, all items together: bounds the scratch memory */
 #define BATCH_ITEMS_MAX 64
 
 struct span;
