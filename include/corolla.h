@@ -51,7 +51,7 @@ extern "C" {
     X(TIMEOUT, "deadline passed")                                                                                      \
     X(REFUSED, "refused")                                                                                              \
     X(NO_CHAIN, "no chain of servers covers all blocks")                                                               \
-    X(VERSION, "no common protocol version")                                                                           \
+    X(VERSION_MISMATCH, "no common protocol version")                                                                  \
     X(CANCELLED, "cancelled")                                                                                          \
     X(DRAINING, "the server is leaving")                                                                               \
     X(STALE, "an older epoch")                                                                                         \
