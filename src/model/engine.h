@@ -1,8 +1,9 @@
 /* engine.h - the ggml device that computes: backend, threads, and which kernels are allowed.
  *
  * Exact is the default: the engine is set so that a row's bits do not depend on the other rows of a batch or on the number of
- * threads, and span_load proves it on the real weights. --fast lifts that for the whole process; it must be said before the
- * first engine is made. One thread at a time per engine, everything loaded on it included.
+ * threads (docs/ARCHITECTURE.md, "Exactness"); span_load() proves it on the real weights. Fast lifts that for the whole process:
+ * the first engine decides, another choice is refused, since ggml reads its switches once. One thread at a time per engine and
+ * everything loaded on it.
  */
 #ifndef COROLLA_MODEL_ENGINE_H
 #define COROLLA_MODEL_ENGINE_H
@@ -12,11 +13,25 @@
 struct engine;
 struct engine_config {
     uint32_t threads;   /* 0: one per core */
-    const char *device; /* NULL: CPU */
+    const char *device; /* a ggml device name; NULL: CPU */
     bool fast;
 };
+/* NOT_FOUND lists the devices there are. */
 enum corolla_status engine_new(struct engine **out_engine, const struct engine_config *config, struct corolla_error *err);
 void engine_free(struct engine *engine);
 uint32_t engine_threads(const struct engine *engine);
+bool engine_fast(const struct engine *engine);
+
+/* For src/model. */
+struct ggml_tensor;
+struct ggml_cgraph;
+struct ggml_backend *engine_backend(const struct engine *engine);
+/* Whether weights of this type may stand in the device's repacked buffers: there is a kernel for them and, unless the engine is
+ * fast, it was seen to give the same bits for one row and for many. NULL: no. Tested once per type and shape class. */
+struct ggml_backend_buffer_type *engine_repack_type(struct engine *engine, int ggml_type, int64_t columns, int64_t rows);
+/* Runs a graph; INTERNAL when the device failed. */
+enum corolla_status engine_compute(struct engine *engine, struct ggml_cgraph *graph, struct corolla_error *err);
+/* A hash over engine version, build, device and processor features: computations agree bit for bit only within one. */
+uint64_t engine_class(const struct engine *engine);
 
 #endif

@@ -7,14 +7,6 @@
 
 #include "model/arch.h"
 
-struct model_tensor {
-    const char *name;
-    int type; /* enum ggml_type */
-    int n_dims;
-    int64_t ne[4];
-    uint64_t offset, size; /* bytes in the file */
-};
-
 struct model_file;
 
 /* Fails with NOT_FOUND, IO, FORMAT (truncated, foreign, impossible) or UNSUPPORTED (architecture or trait, by name). */
@@ -25,9 +17,9 @@ void model_file_close(struct model_file *file);
 const char *model_file_path(const struct model_file *file);
 const char *model_file_name(const struct model_file *file);
 const struct hparams *model_file_hparams(const struct model_file *file);
-const uint8_t *model_file_id(const struct model_file *file); /* 32 bytes */
-size_t model_file_n_tensors(const struct model_file *file);
-const struct model_tensor *model_file_tensor(const struct model_file *file, size_t i);
+const uint8_t *model_file_id(const struct model_file *file);        /* 32 bytes */
+/* SHA-256 of a tensor's data as the manifest has it, 32 bytes. */
+const uint8_t *model_file_digest(const struct model_file *file, const struct model_tensor *tensor);
 const struct model_tensor *model_file_find(const struct model_file *file, const char *name);
 /* The bytes of a tensor in the mapping. */
 const void *model_file_data(const struct model_file *file, const struct model_tensor *tensor);

@@ -30,6 +30,9 @@ uint32_t span_end(const struct span *span);
 /* Whether the self-proof held, and the hash that names this arithmetic. */
 bool span_exact(const struct span *span);
 uint64_t span_arithmetic_class(const struct span *span);
+const struct hparams *span_hparams(const struct span *span);
+struct engine *span_engine(const struct span *span);
+enum corolla_kv span_kv_type(const struct span *span);
 
 /* KV caches. Bytes of one token over all blocks of the span; a cache is counted in whole pads of KV_PAD tokens. */
 #define KV_PAD 256

@@ -1,0 +1,246 @@
+/* arch.c - see arch.h. */
+#include "model/arch.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "ggml.h"
+
+#define BIT(role) (1u << BLOCK_##role)
+#define DENSE_GATED                                                                                                                        \
+    (BIT(ATTN_NORM) | BIT(ATTN_Q) | BIT(ATTN_K) | BIT(ATTN_V) | BIT(ATTN_OUT) | BIT(FFN_NORM) | BIT(FFN_GATE) | BIT(FFN_UP) | BIT(FFN_DOWN))
+#define QKV_BIAS (BIT(ATTN_Q_BIAS) | BIT(ATTN_K_BIAS) | BIT(ATTN_V_BIAS))
+#define QK_NORM (BIT(ATTN_Q_NORM) | BIT(ATTN_K_NORM))
+#define OTHER_BIAS (BIT(ATTN_OUT_BIAS) | BIT(FFN_GATE_BIAS) | BIT(FFN_UP_BIAS) | BIT(FFN_DOWN_BIAS))
+
+static const struct arch archs[] = {
+    {.name = "llama", .rope = ROPE_NORMAL, .required = DENSE_GATED, .optional = QKV_BIAS | OTHER_BIAS, .window = true},
+    {.name = "qwen2", .rope = ROPE_NEOX, .required = DENSE_GATED | QKV_BIAS},
+    {.name = "qwen3", .rope = ROPE_NEOX, .required = DENSE_GATED | QK_NORM},
+};
+
+const struct arch *arch_find(const char *name, size_t size) {
+    for (size_t i = 0; i < ARRAY_SIZE(archs); i++)
+        if (strlen(archs[i].name) == size && memcmp(archs[i].name, name, size) == 0) return &archs[i];
+    return NULL;
+}
+
+/* Sizes that tensors are made of; the indices of dim_size(). */
+enum dim { DIM_NONE, DIM_EMBD, DIM_Q, DIM_KV, DIM_HEAD, DIM_FF, DIM_VOCAB, DIM_HALF_ROT };
+
+struct tensor_rule {
+    const char *name;
+    enum dim columns, rows;
+};
+
+static const struct tensor_rule block_rules[] = {
+#define X(role, name, columns, rows) {name, DIM_##columns, DIM_##rows},
+    BLOCK_TENSOR_MAP(X)
+#undef X
+};
+
+static const struct tensor_rule global_rules[] = {
+#define X(role, name, columns, rows) {name, DIM_##columns, DIM_##rows},
+    GLOBAL_TENSOR_MAP(X)
+#undef X
+};
+
+static int64_t dim_size(const struct hparams *h, enum dim dim) {
+    switch (dim) {
+    case DIM_EMBD: return h->n_embd;
+    case DIM_Q: return (int64_t)h->head_dim * h->n_head;
+    case DIM_KV: return (int64_t)h->head_dim * h->n_head_kv;
+    case DIM_HEAD: return h->head_dim;
+    case DIM_FF: return h->n_ff;
+    case DIM_VOCAB: return h->n_vocab;
+    case DIM_HALF_ROT: return h->n_rot / 2;
+    case DIM_NONE: break;
+    }
+    return 1;
+}
+
+void arch_block_tensor_name(enum block_tensor role, uint32_t block, char out[TENSOR_NAME_SIZE]) {
+    snprintf(out, TENSOR_NAME_SIZE, "blk.%u.%s", block, block_rules[role].name);
+}
+
+const char *arch_global_tensor_name(enum global_tensor role) { return global_rules[role].name; }
+
+/* ---- hyperparameters ------------------------------------------------------------------------------------------- */
+
+struct reader {
+    const struct header *header;
+    const struct arch *arch;
+    struct corolla_error *err;
+    enum corolla_status status; /* the first failure; later reads do nothing */
+};
+
+static const struct header_key *reader_key(const struct reader *r, const char *name, char path[128]) {
+    snprintf(path, 128, "%s.%s", r->arch->name, name);
+    return header_find(r->header, path);
+}
+
+/* A whole number within [min, max]; fallback when the key is missing, which is an error when fallback is 0. */
+static uint32_t read_u32(struct reader *r, const char *name, uint32_t fallback, uint32_t min, uint32_t max) {
+    char path[128];
+    uint32_t v = fallback;
+    if (r->status) return fallback;
+    const struct header_key *key = reader_key(r, name, path);
+    if (!key && fallback == 0 && min > 0) r->status = err_set(r->err, COROLLA_FORMAT, "key %s is missing", path);
+    if (!key) return fallback;
+    if (key->type == HEADER_ARRAY)
+        r->status = err_set(r->err, COROLLA_UNSUPPORTED, "%s differs between blocks, which no row of the architecture table expresses", path);
+    else if (!header_u32(r->header, path, &v))
+        r->status = err_set(r->err, COROLLA_FORMAT, "key %s is no whole number", path);
+    else if (v < min || v > max)
+        r->status = err_set(r->err, COROLLA_FORMAT, "%s is %u, outside of %u to %u", path, v, min, max);
+    return v;
+}
+
+static float read_f32(struct reader *r, const char *name, float fallback) {
+    char path[128];
+    float v = fallback;
+    if (!r->status && reader_key(r, name, path) && !header_f32(r->header, path, &v))
+        r->status = err_set(r->err, COROLLA_FORMAT, "key %s is no finite number", path);
+    return v;
+}
+
+enum rope_scaling { SCALING_NONE, SCALING_LINEAR, SCALING_YARN };
+
+static enum rope_scaling read_scaling(struct reader *r) {
+    static const char *const names[] = {"none", "linear", "yarn"};
+    char path[128];
+    const char *value;
+    size_t size;
+    if (!reader_key(r, "rope.scaling.type", path)) return SCALING_LINEAR; /* what llama.cpp assumes: a bare factor is linear */
+    if (header_string(r->header, path, &value, &size))
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+            if (strlen(names[i]) == size && memcmp(names[i], value, size) == 0) return (enum rope_scaling)i;
+    if (!r->status) r->status = err_set(r->err, COROLLA_UNSUPPORTED, "this kind of RoPE scaling is not supported: none, linear and yarn are");
+    return SCALING_NONE;
+}
+
+/* YaRN (Peng et al. 2023, arXiv 2309.00071): ggml multiplies attention by 1 + 0.1 ln(factor) itself, so that only the file's own
+ * attention factor is left. */
+static void read_rope(struct reader *r, struct hparams *h) {
+    h->rope_base = read_f32(r, "rope.freq_base", 10000.0f);
+    float factor = read_f32(r, "rope.scaling.factor", read_f32(r, "rope.scale_linear", 0.0f));
+    enum rope_scaling scaling = read_scaling(r);
+    h->rope_scale = scaling == SCALING_NONE || factor == 0.0f ? 1.0f : 1.0f / factor;
+    h->n_ctx_orig = read_u32(r, "rope.scaling.original_context_length", h->n_ctx_train, 1, UINT32_MAX / 2);
+    h->yarn_ext_factor = read_f32(r, "rope.scaling.yarn_ext_factor", scaling == SCALING_YARN ? 1.0f : 0.0f);
+    h->yarn_attn_factor = read_f32(r, "rope.scaling.attn_factor", 1.0f);
+    h->yarn_beta_fast = read_f32(r, "rope.scaling.yarn_beta_fast", 32.0f);
+    h->yarn_beta_slow = read_f32(r, "rope.scaling.yarn_beta_slow", 1.0f);
+    if (!r->status && (h->rope_base <= 0.0f || factor < 0.0f || !isfinite(h->rope_scale)))
+        r->status = err_set(r->err, COROLLA_FORMAT, "impossible RoPE base %g or factor %g", (double)h->rope_base, (double)factor);
+}
+
+static void read_hparams(struct reader *r, struct hparams *h) {
+    h->arch = r->arch;
+    h->n_blocks = read_u32(r, "block_count", 0, 1, 1024);
+    h->n_embd = read_u32(r, "embedding_length", 0, 1, 1u << 16);
+    h->n_ff = read_u32(r, "feed_forward_length", 0, 1, 1u << 20);
+    h->n_ctx_train = read_u32(r, "context_length", 0, 1, 1u << 28);
+    h->n_head = read_u32(r, "attention.head_count", 0, 1, 1024);
+    h->n_head_kv = read_u32(r, "attention.head_count_kv", h->n_head, 1, 1024);
+    if (r->status) return;
+    h->head_dim = read_u32(r, "attention.key_length", h->n_embd / h->n_head, 2, 1024);
+    uint32_t value_dim = read_u32(r, "attention.value_length", h->n_embd / h->n_head, 2, 1024);
+    h->n_rot = read_u32(r, "rope.dimension_count", h->head_dim, 2, 1024);
+    h->norm_eps = read_f32(r, "attention.layer_norm_rms_epsilon", 0.0f);
+    float attn_scale = read_f32(r, "attention.scale", 0.0f);
+    h->attn_scale = attn_scale == 0.0f ? 1.0f / sqrtf((float)h->head_dim) : attn_scale;
+    if (h->arch->window) h->n_window = read_u32(r, "attention.sliding_window", 0, 0, UINT32_MAX);
+    read_rope(r, h);
+    if (r->status) return;
+    if (h->n_head % h->n_head_kv != 0)
+        r->status = err_set(r->err, COROLLA_FORMAT, "%u heads cannot share %u KV heads", h->n_head, h->n_head_kv);
+    else if (value_dim != h->head_dim)
+        r->status = err_set(r->err, COROLLA_UNSUPPORTED, "keys of %u and values of %u dimensions are not supported", h->head_dim, value_dim);
+    else if (h->n_rot > h->head_dim || h->n_rot % 2 != 0 || h->head_dim % 2 != 0)
+        r->status = err_set(r->err, COROLLA_FORMAT, "RoPE over %u of %u dimensions is impossible", h->n_rot, h->head_dim);
+    else if (!(h->norm_eps > 0.0f))
+        r->status = err_set(r->err, COROLLA_FORMAT, "the epsilon of the RMS norm is missing or not positive");
+}
+
+/* ---- tensors --------------------------------------------------------------------------------------------------- */
+
+static enum corolla_status check_tensor(const struct hparams *h, const struct model_tensor *t, const struct tensor_rule *rule,
+                                        struct corolla_error *err) {
+    int64_t columns = dim_size(h, rule->columns), rows = dim_size(h, rule->rows);
+    if (t->ne[0] != columns || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1)
+        return err_set(err, COROLLA_FORMAT, "tensor %s is %lld x %lld, but the hyperparameters ask for %lld x %lld", t->name, (long long)t->ne[0],
+                       (long long)t->ne[1], (long long)columns, (long long)rows);
+    enum ggml_type type = (enum ggml_type)t->type;
+    if (rule->rows == DIM_NONE && type != GGML_TYPE_F32)
+        return err_set(err, COROLLA_UNSUPPORTED, "tensor %s is %s, but vectors must be F32", t->name, ggml_type_name(type));
+    if (type != GGML_TYPE_F32 && type != GGML_TYPE_F16 && type != GGML_TYPE_BF16 && !ggml_is_quantized(type))
+        return err_set(err, COROLLA_UNSUPPORTED, "tensor %s has type %s, which is no weight type", t->name, ggml_type_name(type));
+    return COROLLA_OK;
+}
+
+/* Which rule a tensor of the file falls under: "blk.N.<name>" with N < n_blocks, or a global name. NULL: none. */
+static const struct tensor_rule *find_rule(const struct hparams *h, const char *name) {
+    unsigned block;
+    int at = 0;
+    if (sscanf(name, "blk.%u.%n", &block, &at) == 1 && at > 0) {
+        uint32_t roles = h->arch->required | h->arch->optional;
+        for (size_t i = 0; i < BLOCK_TENSOR_COUNT; i++) {
+            char canonical[TENSOR_NAME_SIZE];
+            arch_block_tensor_name((enum block_tensor)i, block, canonical);
+            if ((roles >> i & 1) && block < h->n_blocks && strcmp(canonical, name) == 0) return &block_rules[i];
+        }
+        return NULL;
+    }
+    for (size_t i = 0; i < GLOBAL_TENSOR_COUNT; i++)
+        if (strcmp(global_rules[i].name, name) == 0) return &global_rules[i];
+    return NULL;
+}
+
+static enum corolla_status check_present(const struct hparams *h, const struct header *header, struct corolla_error *err) {
+    for (uint32_t block = 0; block < h->n_blocks; block++) {
+        for (size_t i = 0; i < BLOCK_TENSOR_COUNT; i++) {
+            char name[TENSOR_NAME_SIZE];
+            arch_block_tensor_name((enum block_tensor)i, block, name);
+            if ((h->arch->required >> i & 1) && !header_tensor(header, name))
+                return err_set(err, COROLLA_FORMAT, "tensor %s is missing", name);
+        }
+    }
+    if (!header_tensor(header, global_rules[GLOBAL_OUTPUT_NORM].name))
+        return err_set(err, COROLLA_FORMAT, "tensor %s is missing", global_rules[GLOBAL_OUTPUT_NORM].name);
+    return COROLLA_OK;
+}
+
+static enum corolla_status check_tensors(const struct hparams *h, const struct header *header, struct corolla_error *err) {
+    for (size_t i = 0; i < header->n_tensors; i++) {
+        const struct model_tensor *t = &header->tensors[i];
+        const struct tensor_rule *rule = find_rule(h, t->name);
+        if (!rule)
+            return err_set(err, COROLLA_UNSUPPORTED, "tensor %s: the row of architecture %s does not express it", t->name, h->arch->name);
+        enum corolla_status status = check_tensor(h, t, rule, err);
+        if (status) return status;
+    }
+    return check_present(h, header, err);
+}
+
+enum corolla_status arch_read(struct hparams *out, const struct header *header, struct corolla_error *err) {
+    const char *name;
+    size_t size;
+    struct hparams h = {0};
+    if (!header_string(header, "general.architecture", &name, &size)) return err_set(err, COROLLA_FORMAT, "key general.architecture is missing");
+    struct reader r = {.header = header, .arch = arch_find(name, size), .err = err};
+    if (!r.arch) return err_set(err, COROLLA_UNSUPPORTED, "architecture %.*s is not supported", size > 64 ? 64 : (int)size, name);
+    read_hparams(&r, &h);
+    if (r.status) return r.status;
+    const struct model_tensor *embd = header_tensor(header, global_rules[GLOBAL_TOKEN_EMBD].name);
+    if (!embd) return err_set(err, COROLLA_FORMAT, "tensor %s is missing", global_rules[GLOBAL_TOKEN_EMBD].name);
+    if (embd->ne[1] > 1 << 24) return err_set(err, COROLLA_FORMAT, "a vocabulary of %lld tokens", (long long)embd->ne[1]);
+    h.n_vocab = (uint32_t)embd->ne[1];
+    enum corolla_status status = check_tensors(&h, header, err);
+    if (!status) *out = h;
+    return status;
+}

@@ -1,0 +1,168 @@
+/* graph.c - see graph.h. */
+#include "model/graph.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "ggml.h"
+
+#define ATTENTION_SCRATCH_MAX (8u << 20) /* bytes of [W, rows, H] in F32 that a piece should stay below */
+#define PIECES_MAX 8                     /* per item: more would only cost nodes */
+#define NODES_PER_BLOCK 48               /* tensors, without the items' */
+#define NODES_PER_PIECE 20               /* with what its item needs */
+
+struct builder {
+    struct graph *g;
+    const struct graph_config *c;
+    const struct hparams *h;
+    struct ggml_context *ctx;
+};
+
+static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *weight) {
+    return ggml_mul(b->ctx, ggml_rms_norm(b->ctx, x, b->h->norm_eps), weight);
+}
+
+/* weight [in, out] . x [in, T] + bias [out] */
+static struct ggml_tensor *linear(struct builder *b, struct ggml_tensor *weight, struct ggml_tensor *bias, struct ggml_tensor *x) {
+    struct ggml_tensor *y = ggml_mul_mat(b->ctx, weight, x);
+    return bias ? ggml_add(b->ctx, y, bias) : y;
+}
+
+/* x [D, heads, T] turned by position. */
+static struct ggml_tensor *rope(struct builder *b, struct ggml_tensor *x) {
+    const struct hparams *h = b->h;
+    int mode = h->arch->rope == ROPE_NEOX ? GGML_ROPE_TYPE_NEOX : GGML_ROPE_TYPE_NORMAL;
+    return ggml_rope_ext(b->ctx, x, b->g->position, b->c->rope_freqs, (int)h->n_rot, mode, (int)h->n_ctx_orig, h->rope_base, h->rope_scale,
+                         h->yarn_ext_factor, h->yarn_attn_factor, h->yarn_beta_fast, h->yarn_beta_slow);
+}
+
+/* Q or K: [D * heads, T] -> [D, heads, T], normed where the family does that, and turned. */
+static struct ggml_tensor *heads(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *head_norm, uint32_t n_heads) {
+    x = ggml_reshape_3d(b->ctx, x, b->h->head_dim, n_heads, b->g->n_rows);
+    if (head_norm) x = norm(b, x, head_norm);
+    return rope(b, x);
+}
+
+/* Rows [first, first + n) of k [D, G, T] and v [D * G, T] go to their places in the cache. */
+static void store(struct builder *b, const struct graph_item *item, uint32_t block, uint32_t first, struct ggml_tensor *k, struct ggml_tensor *v) {
+    int64_t kv_dim = (int64_t)b->h->n_head_kv * b->h->head_dim;
+    size_t row = (size_t)kv_dim * sizeof(float);
+    struct ggml_tensor *cache_v = item->kv->v[block];
+    struct ggml_tensor *rows_k = ggml_view_2d(b->ctx, k, kv_dim, item->n, row, first * row);
+    struct ggml_tensor *rows_v = ggml_view_2d(b->ctx, v, 1, kv_dim * item->n, sizeof(float), first * row);
+    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, item->kv->k[block], rows_k, item->k_index));
+    cache_v = ggml_reshape_2d(b->ctx, cache_v, 1, ggml_nelements(cache_v));
+    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, cache_v, rows_v, item->v_index));
+}
+
+/* Rows [first, first + n) of the batch, which are rows [at, at + n) of the item: -> [D, H, n] */
+static struct ggml_tensor *attend_piece(struct builder *b, const struct graph_item *item, uint32_t block, struct ggml_tensor *q, uint32_t first,
+                                        uint32_t at, uint32_t n) {
+    const struct hparams *h = b->h;
+    struct ggml_tensor *k = item->kv->k[block], *v = item->kv->v[block];
+    size_t size = ggml_type_size(k->type);
+    k = ggml_view_3d(b->ctx, k, h->head_dim, item->window, h->n_head_kv, k->nb[1], h->head_dim * size, 0);
+    v = ggml_view_3d(b->ctx, v, item->window, h->head_dim, h->n_head_kv, v->nb[1], v->nb[1] * h->head_dim, 0);
+    q = ggml_view_3d(b->ctx, q, h->head_dim, h->n_head, n, q->nb[1], q->nb[2], first * q->nb[2]);
+    struct ggml_tensor *mask = ggml_view_2d(b->ctx, item->mask, item->window, n, item->mask->nb[1], at * item->mask->nb[1]);
+    struct ggml_tensor *scores = ggml_mul_mat(b->ctx, k, ggml_permute(b->ctx, q, 0, 2, 1, 3));
+    scores = ggml_soft_max_ext(b->ctx, scores, mask, h->attn_scale, 0.0f);
+    return ggml_permute(b->ctx, ggml_mul_mat(b->ctx, v, scores), 0, 2, 1, 3);
+}
+
+static uint32_t piece_rows(const struct hparams *h, const struct graph_item *item) {
+    size_t row = (size_t)item->window * h->n_head * sizeof(float);
+    uint32_t rows = (uint32_t)(ATTENTION_SCRATCH_MAX / row), least = (item->n + PIECES_MAX - 1) / PIECES_MAX;
+    return rows > least ? rows : least;
+}
+
+/* All items: -> [D * H, T] */
+static struct ggml_tensor *attend(struct builder *b, uint32_t block, struct ggml_tensor *q, struct ggml_tensor *k, struct ggml_tensor *v) {
+    int64_t dim = (int64_t)b->h->head_dim * b->h->n_head;
+    struct ggml_tensor *all = b->g->attended;
+    uint32_t first = 0;
+    for (uint32_t i = 0; i < b->g->n_items; i++) {
+        const struct graph_item *item = &b->g->items[i];
+        store(b, item, block, first, k, v);
+        uint32_t rows = piece_rows(b->h, item);
+        if (b->g->n_items == 1 && rows >= item->n) return ggml_cont_2d(b->ctx, attend_piece(b, item, block, q, 0, 0, item->n), dim, item->n);
+        for (uint32_t at = 0; at < item->n; at += rows) {
+            uint32_t n = item->n - at < rows ? item->n - at : rows;
+            struct ggml_tensor *piece = attend_piece(b, item, block, q, first + at, at, n);
+            struct ggml_tensor *place = ggml_view_3d(b->ctx, all, b->h->head_dim, b->h->n_head, n, b->h->head_dim * sizeof(float), all->nb[1],
+                                                     (first + at) * all->nb[1]);
+            ggml_build_forward_expand(b->g->cgraph, ggml_cpy(b->ctx, piece, place));
+        }
+        first += item->n;
+    }
+    return all;
+}
+
+static struct ggml_tensor *attention(struct builder *b, const struct block_weights *w, uint32_t block, struct ggml_tensor *x) {
+    struct ggml_tensor *q = linear(b, w->t[BLOCK_ATTN_Q], w->t[BLOCK_ATTN_Q_BIAS], x);
+    struct ggml_tensor *k = linear(b, w->t[BLOCK_ATTN_K], w->t[BLOCK_ATTN_K_BIAS], x);
+    struct ggml_tensor *v = linear(b, w->t[BLOCK_ATTN_V], w->t[BLOCK_ATTN_V_BIAS], x);
+    q = heads(b, q, w->t[BLOCK_ATTN_Q_NORM], b->h->n_head);
+    k = heads(b, k, w->t[BLOCK_ATTN_K_NORM], b->h->n_head_kv);
+    ggml_build_forward_expand(b->g->cgraph, q);
+    struct ggml_tensor *y = attend(b, block, q, k, v);
+    return linear(b, w->t[BLOCK_ATTN_OUT], w->t[BLOCK_ATTN_OUT_BIAS], y);
+}
+
+static struct ggml_tensor *feed_forward(struct builder *b, const struct block_weights *w, struct ggml_tensor *x) {
+    struct ggml_tensor *gate = linear(b, w->t[BLOCK_FFN_GATE], w->t[BLOCK_FFN_GATE_BIAS], x);
+    struct ggml_tensor *up = linear(b, w->t[BLOCK_FFN_UP], w->t[BLOCK_FFN_UP_BIAS], x);
+    return linear(b, w->t[BLOCK_FFN_DOWN], w->t[BLOCK_FFN_DOWN_BIAS], ggml_swiglu_split(b->ctx, gate, up));
+}
+
+static struct ggml_tensor *build_block(struct builder *b, uint32_t block, struct ggml_tensor *x) {
+    const struct block_weights *w = &b->c->blocks[block];
+    x = ggml_add(b->ctx, x, attention(b, w, block, norm(b, x, w->t[BLOCK_ATTN_NORM])));
+    return ggml_add(b->ctx, x, feed_forward(b, w, norm(b, x, w->t[BLOCK_FFN_NORM])));
+}
+
+static struct ggml_tensor *input(struct builder *b, enum ggml_type type, int64_t ne0, int64_t ne1) {
+    struct ggml_tensor *t = ggml_new_tensor_2d(b->ctx, type, ne0, ne1);
+    ggml_set_input(t);
+    return t;
+}
+
+static void declare_inputs(struct builder *b) {
+    const struct hparams *h = b->h;
+    struct graph *g = b->g;
+    g->in = input(b, GGML_TYPE_F32, h->n_embd, g->n_rows);
+    g->position = input(b, GGML_TYPE_I32, g->n_rows, 1);
+    g->attended = input(b, GGML_TYPE_F32, (int64_t)h->head_dim * h->n_head, g->n_rows);
+    for (uint32_t i = 0; i < g->n_items; i++) {
+        struct graph_item *item = &g->items[i];
+        item->k_index = input(b, GGML_TYPE_I64, item->n, 1);
+        item->v_index = input(b, GGML_TYPE_I64, (int64_t)item->n * h->n_head_kv * h->head_dim, 1);
+        item->mask = input(b, GGML_TYPE_F16, item->window, item->n);
+    }
+}
+
+enum corolla_status graph_build(struct graph *g, const struct graph_config *config, struct corolla_error *err) {
+    size_t pieces = 0;
+    g->n_rows = 0;
+    for (uint32_t i = 0; i < g->n_items; i++) {
+        g->n_rows += g->items[i].n;
+        pieces += (g->items[i].n + piece_rows(config->hparams, &g->items[i]) - 1) / piece_rows(config->hparams, &g->items[i]);
+    }
+    size_t nodes = config->n_blocks * (NODES_PER_BLOCK + NODES_PER_PIECE * pieces) + 4 * (size_t)g->n_items + 16;
+    g->ctx = ggml_init((struct ggml_init_params){.mem_size = nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(nodes, false), .no_alloc = true});
+    if (!g->ctx) return err_set(err, COROLLA_NOMEM, "out of memory for a graph of %zu nodes", nodes);
+    g->cgraph = ggml_new_graph_custom(g->ctx, nodes, false);
+    struct builder b = {.g = g, .c = config, .h = config->hparams, .ctx = g->ctx};
+    declare_inputs(&b);
+    struct ggml_tensor *x = g->in;
+    for (uint32_t i = 0; i < config->n_blocks; i++) x = build_block(&b, i, x);
+    ggml_set_output(x);
+    g->out = x;
+    ggml_build_forward_expand(g->cgraph, x);
+    return COROLLA_OK;
+}
+
+void graph_clear(struct graph *g) {
+    ggml_free(g->ctx);
+    g->ctx = NULL;
+}

@@ -1,0 +1,63 @@
+/* kv.c - see kv.h. */
+#include "model/kv.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "ggml-alloc.h"
+#include "ggml-backend.h"
+#include "ggml.h"
+
+uint32_t kv_window(uint32_t positions) { return (positions + KV_PAD - 1) / KV_PAD * KV_PAD; }
+int kv_ggml_type(enum corolla_kv type) { return type == COROLLA_KV_F32 ? GGML_TYPE_F32 : GGML_TYPE_F16; }
+
+uint64_t span_kv_bytes(const struct hparams *h, uint32_t n_blocks, enum corolla_kv type, uint64_t tokens) {
+    uint64_t row = 2ull * h->n_head_kv * h->head_dim * ggml_type_size((enum ggml_type)kv_ggml_type(type));
+    return (tokens + KV_PAD - 1) / KV_PAD * KV_PAD * row * n_blocks;
+}
+
+static enum corolla_status make_tensors(struct kv *kv, enum ggml_type type, int64_t kv_dim, struct corolla_error *err) {
+    uint32_t n = kv->end - kv->begin;
+    kv->k = calloc(n, sizeof *kv->k);
+    kv->v = calloc(n, sizeof *kv->v);
+    kv->ctx = ggml_init((struct ggml_init_params){.mem_size = 2 * (size_t)n * ggml_tensor_overhead(), .no_alloc = true});
+    if (!kv->k || !kv->v || !kv->ctx) return err_set(err, COROLLA_NOMEM, "out of memory");
+    for (uint32_t i = 0; i < n; i++) {
+        kv->k[i] = ggml_new_tensor_2d(kv->ctx, type, kv_dim, kv->capacity);
+        kv->v[i] = ggml_new_tensor_2d(kv->ctx, type, kv->capacity, kv_dim);
+    }
+    kv->buffer = ggml_backend_alloc_ctx_tensors(kv->ctx, engine_backend(span_engine(kv->span)));
+    if (!kv->buffer) return err_set(err, COROLLA_NO_CACHE, "the device has no memory for a KV cache of %llu bytes", (unsigned long long)kv->bytes);
+    ggml_backend_buffer_clear(kv->buffer, 0); /* another session's rows must not be seen, and masked values must be finite */
+    return COROLLA_OK;
+}
+
+enum corolla_status kv_allocate(struct kv **out, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err) {
+    static uint64_t serial;
+    const struct hparams *h = span_hparams(span);
+    struct kv *kv = calloc(1, sizeof *kv);
+    if (!kv) return err_set(err, COROLLA_NOMEM, "out of memory");
+    *kv = (struct kv){.span = span, .begin = begin, .end = end, .max_tokens = max_tokens, .capacity = kv_window(max_tokens)};
+    kv->serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
+    kv->bytes = span_kv_bytes(h, end - begin, span_kv_type(span), max_tokens);
+    enum corolla_status status = make_tensors(kv, (enum ggml_type)kv_ggml_type(span_kv_type(span)), (int64_t)h->n_head_kv * h->head_dim, err);
+    if (status)
+        kv_release(kv);
+    else
+        *out = kv;
+    return status;
+}
+
+void kv_release(struct kv *kv) {
+    if (!kv) return;
+    ggml_backend_buffer_free(kv->buffer);
+    ggml_free(kv->ctx);
+    free(kv->k);
+    free(kv->v);
+    free(kv);
+}
+
+uint32_t kv_length(const struct kv *kv) { return kv->length; }
+uint32_t kv_max(const struct kv *kv) { return kv->max_tokens; }

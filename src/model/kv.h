@@ -1,0 +1,36 @@
+/* kv.h - one session's KV cache: for each of its blocks a K and a V tensor whose rows stand in logical order.
+ *
+ *   K [kv_dim, capacity]    a row per position
+ *   V [capacity, kv_dim]    transposed, so that attention's second product runs along positions
+ *
+ * capacity is max_tokens rounded up to KV_PAD, and attention looks at a window that is a multiple of KV_PAD as well: sums over
+ * positions then have the same order and the same vector lanes however far a session has come; positions behind its end are
+ * masked and hold zeros or old finite values, which add exact zeros. One thread at a time per engine.
+ */
+#ifndef COROLLA_MODEL_KV_H
+#define COROLLA_MODEL_KV_H
+
+#include "model/span.h"
+
+struct ggml_tensor;
+
+struct kv {
+    struct span *span;
+    uint32_t begin, end; /* blocks of the model */
+    uint32_t length, max_tokens, capacity;
+    uint64_t bytes;
+    uint64_t serial; /* never used twice in a process, unlike the address */
+    struct ggml_context *ctx;
+    struct ggml_backend_buffer *buffer;
+    struct ggml_tensor **k, **v; /* [end - begin] */
+};
+
+/* The part of the cache that n positions need attention to look at. */
+uint32_t kv_window(uint32_t positions);
+int kv_ggml_type(enum corolla_kv type);
+/* Without asking the budget. */
+enum corolla_status kv_allocate(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err);
+/* Frees what kv_allocate() made. */
+void kv_release(struct kv *kv);
+
+#endif
