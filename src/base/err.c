@@ -62,8 +62,13 @@ enum corolla_status err_prefix(struct corolla_error *err, enum corolla_status st
     int n = vsnprintf(message, sizeof(message), format, args);
     va_end(args);
     size_t used = n < 0 ? 0 : strlen(message);
-    int rest = snprintf(message + used, sizeof(message) - used, ": %s", err->message);
-    (void)rest; /* cut at the end, like any message */
+    size_t room = sizeof(message) - 1 - used;
+    if (room > 2) {
+        size_t kept = strnlen(err->message, room - 2);
+        memcpy(message + used, ": ", 2);
+        memcpy(message + used + 2, err->message, kept);
+        message[used + 2 + kept] = '\0';
+    }
     utf8_clean(message);
     memcpy(err->message, message, strlen(message) + 1);
     return err->status;
