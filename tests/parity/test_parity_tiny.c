@@ -1,0 +1,147 @@
+/* test_parity_tiny.c - corolla's logits against libllama's own decoding of the same tiny random file, for every architecture row,
+ * weight type and trait.
+ *
+ * Teacher-forced over random tokens. corolla runs in chunks of 16 through two spans, libllama all at once. Tolerances are
+ * relative to the spread of the logits (standard deviation 4): they allow another order of sums, and for quantised weights that
+ * activations round differently; they are far below what a wrong scale, position or bias does.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "parity/oracle.h"
+#include "support/chain.h"
+#include "support/tiny.h"
+
+#define POSITIONS 100
+
+struct tolerance {
+    double max_abs, nmse;
+};
+static const struct tolerance f32_tolerance = {2e-4, 1e-10}, f16_kv_tolerance = {2e-2, 1e-6}, quantised_tolerance = {1.0, 1e-3};
+
+static void compare(const char *title, const float *ours, const float *theirs, size_t n, struct tolerance allowed) {
+    double worst = 0, error = 0, power = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = fabs((double)ours[i] - (double)theirs[i]);
+        if (!isfinite(ours[i])) fail_msg("%s: logit %zu is not finite", title, i);
+        if (d > worst) worst = d;
+        error += d * d;
+        power += (double)theirs[i] * (double)theirs[i];
+    }
+    print_message("%-40s max abs %.2e  nmse %.2e\n", title, worst, error / power);
+    if (worst > allowed.max_abs || error / power > allowed.nmse)
+        fail_msg("%s: logits differ from libllama's: max abs %g (allowed %g), nmse %g (allowed %g)", title, worst, allowed.max_abs, error / power,
+                 allowed.nmse);
+}
+
+static void check_model(const char *title, const struct tiny_config *model, enum corolla_kv kv, struct tolerance allowed) {
+    const char *path = scratch_file("parity.gguf");
+    const uint32_t cuts[] = {1, model->n_blocks};
+    int32_t tokens[POSITIONS];
+    struct chain chain;
+    struct lane lane;
+    assert_true(tiny_write(model, path));
+    struct oracle *oracle = oracle_open(path, 256, kv == COROLLA_KV_F32);
+    assert_non_null(oracle);
+    chain_open(&chain, &(struct chain_config){.path = path, .cuts = cuts, .n_cuts = 2, .threads = 1, .kv = kv});
+    assert_int_equal(chain.n_vocab, oracle_n_vocab(oracle));
+    random_tokens(model->seed, chain.n_vocab, tokens, POSITIONS);
+    float *hidden = malloc((size_t)POSITIONS * chain.n_embd * sizeof *hidden);
+    float *ours = malloc((size_t)POSITIONS * chain.n_vocab * sizeof *ours), *theirs = malloc((size_t)POSITIONS * chain.n_vocab * sizeof *theirs);
+    assert_true(hidden && ours && theirs);
+
+    lane_open(&lane, &chain, POSITIONS);
+    lane_run(&lane, 0, tokens, POSITIONS, 16, hidden);
+    chain_logits(&chain, hidden, POSITIONS, ours);
+    assert_true(oracle_logits(oracle, tokens, POSITIONS, model->window ? 1 : POSITIONS, model->window, theirs));
+    compare(title, ours, theirs, (size_t)POSITIONS * chain.n_vocab, allowed);
+
+    lane_close(&lane);
+    chain_close(&chain);
+    oracle_close(oracle);
+    free(hidden);
+    free(ours);
+    free(theirs);
+}
+
+static const char *const archs[] = {"llama", "qwen2", "qwen3"};
+static const char *const types[] = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_K", "q6_K"};
+
+static void every_row_and_weight_type_agrees_with_libllama(void **state) {
+    (void)state;
+    for (size_t a = 0; a < 3; a++)
+        for (size_t t = 0; t < 8; t++) {
+            struct tiny_config c;
+            char title[64];
+            bool f32 = strcmp(types[t], "f32") == 0;
+            tiny_config_default(&c, archs[a]);
+            c.type = types[t];
+            c.n_blocks = 3;
+            c.seed = 10 * a + t;
+            snprintf(title, sizeof title, "%s %s", archs[a], types[t]);
+            check_model(title, &c, COROLLA_KV_F32, f32 ? f32_tolerance : quantised_tolerance);
+            if (f32) check_model("  with an F16 cache", &c, COROLLA_KV_F16, f16_kv_tolerance);
+        }
+}
+
+static void rope_scalings_agree_with_libllama(void **state) {
+    static const char *const names[] = {"plain", "linear", "llama3", "yarn"};
+    (void)state;
+    for (size_t a = 0; a < 3; a++)
+        for (int rope = TINY_ROPE_LINEAR; rope <= TINY_ROPE_YARN; rope++) {
+            struct tiny_config c;
+            char title[64];
+            if (rope == TINY_ROPE_LLAMA3 && a != 0) continue; /* libllama reads rope_freqs for Llama only */
+            tiny_config_default(&c, archs[a]);
+            c.rope = (enum tiny_rope)rope;
+            c.n_blocks = 3;
+            snprintf(title, sizeof title, "%s rope %s", archs[a], names[rope]);
+            check_model(title, &c, COROLLA_KV_F32, f32_tolerance);
+        }
+}
+
+static void tied_heads_and_head_sharing_agree_with_libllama(void **state) {
+    (void)state;
+    for (size_t a = 0; a < 3; a++)
+        for (uint32_t n_head_kv = 1; n_head_kv <= 4; n_head_kv *= 2) {
+            struct tiny_config c;
+            char title[64];
+            tiny_config_default(&c, archs[a]);
+            c.n_blocks = 3;
+            c.tied = n_head_kv != 2;
+            c.n_head_kv = n_head_kv;
+            snprintf(title, sizeof title, "%s %s, 4 heads on %u", archs[a], c.tied ? "tied" : "untied", n_head_kv);
+            check_model(title, &c, COROLLA_KV_F32, f32_tolerance);
+        }
+}
+
+static void a_sliding_window_agrees_with_libllama_whose_cache_forgets(void **state) {
+    (void)state;
+    for (uint32_t window = 1; window <= 64; window *= 8) {
+        struct tiny_config c;
+        char title[64];
+        tiny_config_default(&c, "llama");
+        c.n_blocks = 3;
+        c.window = window;
+        snprintf(title, sizeof title, "llama window %u", window);
+        check_model(title, &c, COROLLA_KV_F32, f32_tolerance);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row_and_weight_type_agrees_with_libllama),
+        cmocka_unit_test(rope_scalings_agree_with_libllama),
+        cmocka_unit_test(tied_heads_and_head_sharing_agree_with_libllama),
+        cmocka_unit_test(a_sliding_window_agrees_with_libllama_whose_cache_forgets),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    scratch_remove();
+    return failed;
+}
