@@ -19,7 +19,11 @@
 #define FRAME_SIZE_MAX 65536
 #define FRAME_PAYLOAD_MAX 65528 /* so that a frame is at most 64 KiB and the size fits 16 bits */
 #define FRAME_PREAMBLE_SIZE 8
-#define MSG_HEADER_MAX 16384               /* a step with a long chain has about 7 KiB */
+#define FRAME_HELLO_MAX 4096               /* a HELLO has at most 400 bytes; the rest is for fields to come */
+#define FRAME_PING_SIZE 8
+#define FRAME_CREDIT_SIZE 4
+#define FRAME_GOODBYE_MAX 257              /* a status and TEXT_SIZE - 1 bytes of text */
+#define MSG_HEADER_MAX 24576               /* a step with 63 hops of 4 addresses has 21 KiB, one with 5 usual hops 500 bytes */
 #define MSG_BODY_MAX (64u << 20)           /* 512 tokens of 32,768 floats */
 #define FRAME_CREDIT_INITIAL (256u << 10)  /* payload bytes that may be under way on a stream, each direction */
 

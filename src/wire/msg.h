@@ -19,6 +19,9 @@
 #define NAME_SIZE 64
 #define TEXT_SIZE 256
 #define FEATURES_MAX 64 /* bits */
+#define BLOCKS_MAX 4096 /* of a model; the deepest known has 126 */
+#define EMBD_MAX 32768
+#define STEP_TOKENS_MAX 512 /* rows of a step */
 
 #define PROTOCOL_VERSION_MIN 1
 #define PROTOCOL_VERSION_MAX 1
@@ -105,7 +108,7 @@ struct msg_step {
     uint32_t n_rows;   /* how many of the last rows come back in the result; 0 is an acknowledgement only */
     enum corolla_wire dtype;
     struct node_id client;
-    uint32_t n_hops; /* still to come */
+    uint32_t n_hops; /* still to come; n_hops + n_timings < HOPS_MAX, so that the receiver has room for its own timing */
     struct step_hop hops[HOPS_MAX];
     uint32_t n_timings; /* of the hops passed */
     struct hop_timing timings[HOPS_MAX];
@@ -131,7 +134,8 @@ struct msg_close {
     uint8_t session[SESSION_SIZE], secret[SECRET_SIZE];
 };
 
-/* Encoders write at most MSG_HEADER_MAX bytes into out and return the size. A struct that its own limits allow always fits. */
+/* Encoders write at most MSG_HEADER_MAX bytes into out and return the size. A struct that its own limits allow always fits. Texts
+ * are cleaned (base/utf8.h) on the way, so that no peer refuses them. */
 size_t msg_hello_encode(const struct msg_hello *m, uint8_t *out);
 size_t msg_info_encode(const struct msg_info *m, uint8_t *out);
 size_t msg_open_encode(const struct msg_open *m, uint8_t *out);
@@ -141,7 +145,8 @@ size_t msg_result_encode(const struct msg_result *m, uint8_t *out);
 size_t msg_failed_encode(const struct msg_failed *m, uint8_t *out);
 size_t msg_close_encode(const struct msg_close *m, uint8_t *out);
 
-/* Decoders return FORMAT and leave *out alone when anything is wrong. */
+/* Decoders return FORMAT and leave *out alone when anything is wrong. Of an array only the entries that were sent are written, and
+ * of a text only what its NUL ends. */
 enum corolla_status msg_hello_decode(const uint8_t *in, size_t size, struct msg_hello *out, struct corolla_error *err);
 enum corolla_status msg_info_decode(const uint8_t *in, size_t size, struct msg_info *out, struct corolla_error *err);
 enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_open *out, struct corolla_error *err);
