@@ -171,7 +171,8 @@ COROLLA_API void corolla_session_cancel(struct corolla_session *session);
 COROLLA_API void corolla_session_cancel_clear(struct corolla_session *session);
 
 /* Runs n tokens at position (at most the current one; what stood at and behind it is dropped) through all blocks.
- * out_hidden, when not NULL, receives the last n_rows rows of the output, [n_rows, n_embd]. */
+ * out_hidden, when not NULL, receives the last n_rows rows of the output, [n_rows, n_embd]; after a failure its content is not
+ * defined, and session_position says how far the step came. */
 COROLLA_API enum corolla_status corolla_session_step(struct corolla_session *session, uint32_t position, const int32_t *tokens, uint32_t n,
                                                      float *out_hidden, uint32_t n_rows, struct corolla_error *err);
 /* The same with hidden states [n, n_embd] in the place of token embeddings. */

@@ -1,0 +1,101 @@
+/* session.c - the public session functions. See session.h. */
+#include "client/session.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "client/swarm.h"
+
+void session_init(struct corolla_session *session, const struct session_ops *ops, struct corolla_model *model, uint32_t max_tokens) {
+    session->ops = ops;
+    session->model = model;
+    session->n_embd = model->info.n_embd;
+    session->n_vocab = model->info.n_vocab;
+    session->max_tokens = max_tokens;
+    session->position = 0;
+    session->n_timings = 0;
+    session->total_us = 0;
+    atomic_init(&session->cancelled, false);
+}
+
+bool session_cancelled(const struct corolla_session *session) { return atomic_load_explicit(&session->cancelled, memory_order_acquire); }
+
+enum corolla_status session_cancel_error(struct corolla_error *err) { return err_set(err, COROLLA_CANCELLED, "cancelled"); }
+
+uint32_t session_rows_wanted(const struct session_run *run, uint32_t begin, uint32_t n, uint32_t *out_at) {
+    uint32_t first = run->n - run->n_rows; /* of the rows asked for */
+    uint32_t end = begin + n;
+    *out_at = begin > first ? begin - first : 0;
+    if (end <= first) return 0;
+    return end - (begin > first ? begin : first);
+}
+
+static enum corolla_status check_run(const struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
+    if (run->n == 0 || (run->tokens == NULL && run->hidden == NULL)) return err_set(err, COROLLA_INVALID, "a step needs at least one row");
+    if (run->n_rows > run->n || (run->n_rows > 0 && run->out == NULL))
+        return err_set(err, COROLLA_INVALID, "%u rows of output asked of a step of %u rows", run->n_rows, run->n);
+    if (run->position > session->position)
+        return err_set(err, COROLLA_BAD_POSITION, "a step at position %u, but only %u positions are filled", run->position, session->position);
+    if (run->n > session->max_tokens - run->position)
+        return err_set(err, COROLLA_TOO_LONG, "%u rows at position %u do not fit: the session was opened for %u tokens", run->n, run->position,
+                       session->max_tokens);
+    return COROLLA_OK;
+}
+
+enum corolla_status session_step(struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
+    enum corolla_status status = check_run(session, run, err);
+    if (status != COROLLA_OK) return status;
+    if (session_cancelled(session)) return session_cancel_error(err);
+    uint64_t start_us = clock_us();
+    session->n_timings = 0;
+    status = session->ops->step(session, run, err);
+    session->total_us = (uint32_t)(clock_us() - start_us);
+    return status;
+}
+
+/* ---- the public functions -------------------------------------------------------------------------------------- */
+
+enum corolla_status corolla_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                                         struct corolla_error *err) {
+    if (out_session == NULL || swarm == NULL || max_tokens == 0)
+        return err_set(err, COROLLA_INVALID, "a session needs a swarm and a length of at least one token");
+    return swarm_session_open(out_session, swarm, max_tokens, err);
+}
+
+void corolla_session_close(struct corolla_session *session) {
+    if (session != NULL) session->ops->close(session);
+}
+
+uint32_t corolla_session_position(const struct corolla_session *session) { return session->position; }
+
+void corolla_session_cancel(struct corolla_session *session) { atomic_store_explicit(&session->cancelled, true, memory_order_release); }
+
+void corolla_session_cancel_clear(struct corolla_session *session) {
+    atomic_store_explicit(&session->cancelled, false, memory_order_release);
+}
+
+enum corolla_status corolla_session_step(struct corolla_session *session, uint32_t position, const int32_t *tokens, uint32_t n,
+                                         float *out_hidden, uint32_t n_rows, struct corolla_error *err) {
+    struct session_run run = {.position = position, .n = n, .tokens = tokens, .out = out_hidden, .n_rows = out_hidden == NULL ? 0 : n_rows};
+    return session_step(session, &run, err);
+}
+
+enum corolla_status corolla_session_step_hidden(struct corolla_session *session, uint32_t position, const float *hidden, uint32_t n,
+                                                float *out_hidden, uint32_t n_rows, struct corolla_error *err) {
+    struct session_run run = {.position = position, .n = n, .hidden = hidden, .out = out_hidden, .n_rows = out_hidden == NULL ? 0 : n_rows};
+    return session_step(session, &run, err);
+}
+
+enum corolla_status corolla_session_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out_logits,
+                                           struct corolla_error *err) {
+    if (hidden == NULL || out_logits == NULL || n == 0) return err_set(err, COROLLA_INVALID, "logits need at least one row");
+    if (session_cancelled(session)) return session_cancel_error(err);
+    return session->ops->logits(session, hidden, n, out_logits, err);
+}
+
+size_t corolla_session_timings(const struct corolla_session *session, struct corolla_hop_timing *out_timings, size_t max,
+                               uint32_t *out_total_us) {
+    for (size_t i = 0; i < session->n_timings && i < max; i++)
+        out_timings[i] = (struct corolla_hop_timing){.queue_us = session->timings[i].queue_us, .compute_us = session->timings[i].compute_us};
+    if (out_total_us != NULL) *out_total_us = session->total_us;
+    return session->n_timings;
+}

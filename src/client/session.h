@@ -1,0 +1,56 @@
+/* session.h - the public session object: what all kinds share, and the table of functions that makes one local or remote.
+ *
+ * A kind embeds struct corolla_session as its first member and allocates it. session.c checks arguments, counts time and knows
+ * the position; a kind computes. One thread at a time per session; cancelled alone may be set by any thread or signal handler.
+ */
+#ifndef COROLLA_CLIENT_SESSION_H
+#define COROLLA_CLIENT_SESSION_H
+
+#include <stdatomic.h>
+
+#include "handle/model.h"
+#include "wire/msg.h"
+
+/* One call of step: n rows at position, out of tokens or of hidden states. */
+struct session_run {
+    uint32_t position, n;
+    const int32_t *tokens; /* [n], or NULL: */
+    const float *hidden;   /* [n, n_embd] */
+    float *out;            /* the last n_rows rows of the output, [n_rows, n_embd] */
+    uint32_t n_rows;
+    corolla_progress_fn progress; /* rows done of n; may be NULL */
+    void *user;
+};
+
+struct session_ops {
+    /* Runs it in chunks of the kind's own size, looks at session->cancelled between them, and keeps session->position equal to
+     * the number of positions that are filled, also when it fails. Adds to session->timings. */
+    enum corolla_status (*step)(struct corolla_session *session, const struct session_run *run, struct corolla_error *err);
+    /* hidden [n, n_embd] -> logits [n, n_vocab]. */
+    enum corolla_status (*logits)(struct corolla_session *session, const float *hidden, uint32_t n, float *out, struct corolla_error *err);
+    /* Frees the session. */
+    void (*close)(struct corolla_session *session);
+};
+
+struct corolla_session {
+    const struct session_ops *ops;
+    struct corolla_model *model; /* borrowed */
+    uint32_t n_embd, n_vocab;
+    uint32_t max_tokens;
+    uint32_t position; /* positions that are filled */
+    atomic_bool cancelled;
+    uint32_t n_timings, total_us; /* of the last step */
+    struct hop_timing timings[HOPS_MAX];
+};
+
+/* Fills what all kinds share. */
+void session_init(struct corolla_session *session, const struct session_ops *ops, struct corolla_model *model, uint32_t max_tokens);
+/* corolla_session_step and _step_hidden in one, with progress. */
+enum corolla_status session_step(struct corolla_session *session, const struct session_run *run, struct corolla_error *err);
+bool session_cancelled(const struct corolla_session *session);
+/* Fills err for a cancelled call. */
+enum corolla_status session_cancel_error(struct corolla_error *err);
+/* Which of the n rows at offset `begin` of a run are asked for: their number, and in *out_at the row of run->out that is first. */
+uint32_t session_rows_wanted(const struct session_run *run, uint32_t begin, uint32_t n, uint32_t *out_at);
+
+#endif

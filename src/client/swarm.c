@@ -1,0 +1,223 @@
+/* swarm.c - opening and closing a swarm, choosing its chain, and the turns at the engine. See swarm.h.
+ *
+ * A remote swarm asks its servers when it is opened, and again before a session when the answers are older than INFO_AGE_MS; each
+ * session takes the chain that is best then.
+ */
+#include "client/swarm.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "client/local.h"
+#include "client/peers.h"
+#include "client/remote.h"
+
+#define TIMEOUT_DEFAULT_MS 10000
+#define INFO_AGE_MS 5000 /* how old a server's word on its load may be when a session is opened */
+
+void corolla_swarm_config_default(struct corolla_swarm_config *config) {
+    *config = (struct corolla_swarm_config){.kv = COROLLA_KV_F16, .wire = COROLLA_WIRE_F32};
+}
+
+/* ---- turns at the engine --------------------------------------------------------------------------------------- */
+
+void swarm_engine_enter(struct corolla_swarm *swarm) {
+    struct turnstile *t = &swarm->turnstile;
+    pthread_mutex_lock(&t->lock);
+    uint64_t ticket = t->next++;
+    while (t->serving != ticket) pthread_cond_wait(&t->moved, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+}
+
+void swarm_engine_leave(struct corolla_swarm *swarm) {
+    struct turnstile *t = &swarm->turnstile;
+    pthread_mutex_lock(&t->lock);
+    t->serving++;
+    if (t->serving != t->next) pthread_cond_broadcast(&t->moved);
+    pthread_mutex_unlock(&t->lock);
+}
+
+enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden, struct corolla_error *err) {
+    swarm_engine_enter(swarm);
+    enum corolla_status status = edges_embed(swarm->edges, tokens, n, out_hidden, err);
+    swarm_engine_leave(swarm);
+    return status;
+}
+
+enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidden, uint32_t n, float *out_logits, struct corolla_error *err) {
+    const struct corolla_model_info *info = &swarm->model->info;
+    enum corolla_status status = COROLLA_OK;
+    for (uint32_t i = 0; i < n && status == COROLLA_OK; i += BATCH_ROWS_MAX) {
+        uint32_t rows = n - i < BATCH_ROWS_MAX ? n - i : BATCH_ROWS_MAX;
+        swarm_engine_enter(swarm);
+        status = edges_logits(swarm->edges, hidden + (size_t)i * info->n_embd, rows, out_logits + (size_t)i * info->n_vocab, err);
+        swarm_engine_leave(swarm);
+    }
+    return status;
+}
+
+/* ---- chains ---------------------------------------------------------------------------------------------------- */
+
+struct choice { /* a chain and what its indices mean */
+    struct chain chain;
+    struct chain_server servers[CHAIN_SERVERS_MAX];
+    size_t peer_indices[CHAIN_SERVERS_MAX];
+};
+
+/* Remembers the chain for corolla_swarm_chain, and warns once when it is not exact. */
+static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
+    const struct chain *chain = &choice->chain;
+    struct peers *peers = swarm->peers;
+    struct corolla_hop hops[HOPS_MAX];
+    pthread_mutex_lock(&peers->lock);
+    for (uint32_t i = 0; i < chain->n_hops; i++) {
+        const struct peer *peer = &peers->peers[choice->peer_indices[chain->hops[i].server]];
+        struct corolla_hop *hop = &hops[i];
+        *hop = (struct corolla_hop){.begin = chain->hops[i].begin, .end = chain->hops[i].end, .exact = peer->info.exact};
+        _Static_assert(sizeof hop->node >= NODE_ID_TEXT && sizeof hop->name >= NAME_SIZE, "a hop holds a node's id and name");
+        node_id_format(&peer->ref.id, hop->node);
+        memcpy(hop->name, peer->info.name, NAME_SIZE);
+        hop->decode_tokens_per_s = peer->info.decode_tokens_per_s;
+        hop->prefill_tokens_per_s = peer->info.prefill_tokens_per_s;
+    }
+    pthread_mutex_unlock(&peers->lock);
+    pthread_mutex_lock(&swarm->lock);
+    memcpy(swarm->hops, hops, chain->n_hops * sizeof *hops);
+    swarm->n_hops = chain->n_hops;
+    swarm->exact = chain->exact;
+    bool warn = !chain->exact && !swarm->warned;
+    swarm->warned |= warn;
+    pthread_mutex_unlock(&swarm->lock);
+    if (warn) log_warn("chain.inexact hops=%u reason=\"no exact chain covers all blocks, or the wire has 16 bits\"", chain->n_hops);
+}
+
+/* The best chain with room for the session; without room anywhere the best one at all, whose servers then say what is left. */
+static enum corolla_status choose_chain(struct corolla_swarm *swarm, uint32_t max_tokens, struct choice *choice, struct corolla_error *err) {
+    struct chain_request request = {.n_blocks = swarm->model->info.n_blocks, .max_tokens = max_tokens};
+    request.wire = swarm->wire;
+    request.exact = swarm->want_exact;
+    memcpy(request.model, swarm->peers->model, ID_SIZE);
+    size_t n = peers_servers(swarm->peers, choice->servers, choice->peer_indices);
+    struct corolla_error missing = {.status = COROLLA_OK}, error = {.status = COROLLA_OK};
+    bool some_missing = peers_first_error(swarm->peers, &missing);
+    if (n == 0 && some_missing) {
+        if (err != NULL) *err = missing;
+        return missing.status;
+    }
+    enum corolla_status status = chain_choose(&request, choice->servers, n, &choice->chain, &error);
+    if (status == COROLLA_NO_CHAIN && some_missing) err_set(&error, status, "%s (%s)", error.message, missing.message);
+    if (status == COROLLA_OK)
+        remember(swarm, choice);
+    else if (err != NULL)
+        *err = error;
+    return status;
+}
+
+enum corolla_status swarm_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                                       struct corolla_error *err) {
+    if (swarm->span != NULL) return local_open(out_session, swarm, max_tokens, err);
+    peers_refresh(swarm->peers, INFO_AGE_MS, swarm->timeout_ms);
+    struct choice *choice = malloc(sizeof *choice);
+    if (choice == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
+    enum corolla_status status = choose_chain(swarm, max_tokens, choice, err);
+    if (status == COROLLA_OK) status = remote_open(out_session, swarm, &choice->chain, choice->peer_indices, max_tokens, err);
+    free(choice);
+    return status;
+}
+
+size_t corolla_swarm_chain(struct corolla_swarm *swarm, struct corolla_hop *out_hops, size_t max) {
+    pthread_mutex_lock(&swarm->lock);
+    size_t n = swarm->n_hops;
+    if (out_hops != NULL) memcpy(out_hops, swarm->hops, (n < max ? n : max) * sizeof *out_hops);
+    pthread_mutex_unlock(&swarm->lock);
+    return n;
+}
+
+bool corolla_swarm_exact(struct corolla_swarm *swarm) {
+    pthread_mutex_lock(&swarm->lock);
+    bool exact = swarm->exact;
+    pthread_mutex_unlock(&swarm->lock);
+    return exact;
+}
+
+/* ---- opening and closing --------------------------------------------------------------------------------------- */
+
+/* KV of a local swarm may take half of the machine's memory, all sessions together. */
+static uint64_t local_kv_bytes(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page <= 0) return UINT64_C(1) << 30;
+    return (uint64_t)pages / 2 * (uint64_t)page;
+}
+
+static enum corolla_status open_local(struct corolla_swarm *swarm, const struct corolla_swarm_config *config, struct corolla_error *err) {
+    const struct corolla_model_info *info = &swarm->model->info;
+    struct span_config span = {.begin = 0, .end = info->n_blocks, .kv = config->kv, .kv_bytes = local_kv_bytes()};
+    enum corolla_status status = span_load(&swarm->span, swarm->engine, swarm->model->file, &span, err);
+    if (status != COROLLA_OK) return status;
+    swarm->exact = span_exact(swarm->span);
+    if (!swarm->exact && config->exact)
+        return err_set(err, COROLLA_REFUSED, "this process (blocks 0:%u) does not compute exactly%s", info->n_blocks,
+                       config->fast ? ": fast was chosen" : "");
+    if (!swarm->exact) log_warn("chain.inexact hops=1 reason=\"this process does not compute exactly\"");
+    swarm->n_hops = 1;
+    swarm->hops[0] = (struct corolla_hop){.node = "local", .begin = 0, .end = info->n_blocks, .exact = swarm->exact};
+    return COROLLA_OK;
+}
+
+static enum corolla_status open_remote(struct corolla_swarm *swarm, const struct corolla_swarm_config *config, struct corolla_error *err) {
+    const struct corolla_model_info *info = &swarm->model->info;
+    struct peers_config peers = {.home = config->home, .joins = config->joins, .n_joins = config->n_joins, .timeout_ms = swarm->timeout_ms};
+    peers.n_embd = info->n_embd;
+    peers.n_blocks = info->n_blocks;
+    memcpy(peers.model, model_file_id(swarm->model->file), ID_SIZE);
+    enum corolla_status status = peers_open(&swarm->peers, &peers, err);
+    if (status != COROLLA_OK) return status;
+    peers_refresh(swarm->peers, 0, swarm->timeout_ms);
+    struct choice *choice = malloc(sizeof *choice);
+    if (choice == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");
+    status = choose_chain(swarm, 0, choice, err);
+    free(choice);
+    return status;
+}
+
+enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct corolla_model *model, const struct corolla_swarm_config *config,
+                                       struct corolla_error *err) {
+    if (out_swarm == NULL || model == NULL || config == NULL) return err_set(err, COROLLA_INVALID, "a swarm needs a model and a configuration");
+    if (msg_wire_size(config->wire) == 0) return err_set(err, COROLLA_INVALID, "there is no wire type %d", (int)config->wire);
+    struct corolla_swarm *swarm = calloc(1, sizeof *swarm);
+    if (swarm == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");
+    pthread_mutex_init(&swarm->lock, NULL);
+    pthread_mutex_init(&swarm->turnstile.lock, NULL);
+    pthread_cond_init(&swarm->turnstile.moved, NULL);
+    swarm->model = model;
+    swarm->wire = config->wire;
+    swarm->want_exact = config->exact;
+    swarm->timeout_ms = config->timeout_ms == 0 ? TIMEOUT_DEFAULT_MS : config->timeout_ms;
+    struct engine_config engine = {.threads = config->threads, .device = config->device, .fast = config->fast};
+    if (engine.threads == 0 && !config->local) engine.threads = 1;
+    enum corolla_status status = engine_new(&swarm->engine, &engine, err);
+    if (status == COROLLA_OK) status = edges_load(&swarm->edges, swarm->engine, model->file, err);
+    if (status == COROLLA_OK) status = config->local ? open_local(swarm, config, err) : open_remote(swarm, config, err);
+    if (status != COROLLA_OK) {
+        corolla_swarm_close(swarm);
+        return status;
+    }
+    *out_swarm = swarm;
+    return COROLLA_OK;
+}
+
+void corolla_swarm_close(struct corolla_swarm *swarm) {
+    if (swarm == NULL) return;
+    peers_close(swarm->peers);
+    span_free(swarm->span);
+    edges_free(swarm->edges);
+    engine_free(swarm->engine);
+    pthread_cond_destroy(&swarm->turnstile.moved);
+    pthread_mutex_destroy(&swarm->turnstile.lock);
+    pthread_mutex_destroy(&swarm->lock);
+    free(swarm);
+}
