@@ -47,12 +47,27 @@ static struct ggml_tensor *heads(struct builder *b, struct ggml_tensor *x, struc
 static void store(struct builder *b, const struct graph_item *item, uint32_t block, uint32_t first, struct ggml_tensor *k, struct ggml_tensor *v) {
     int64_t kv_dim = (int64_t)b->h->n_head_kv * b->h->head_dim;
     size_t row = (size_t)kv_dim * sizeof(float);
-    struct ggml_tensor *cache_v = item->kv->v[block];
+    struct ggml_tensor *cache_v = item->kv->v[block], *index_v = item->k_index, *rows_v;
     struct ggml_tensor *rows_k = ggml_view_2d(b->ctx, k, kv_dim, item->n, row, first * row);
-    struct ggml_tensor *rows_v = ggml_view_2d(b->ctx, v, 1, kv_dim * item->n, sizeof(float), first * row);
     ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, item->kv->k[block], rows_k, item->k_index));
-    cache_v = ggml_reshape_2d(b->ctx, cache_v, 1, ggml_nelements(cache_v));
-    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, cache_v, rows_v, item->v_index));
+    if (b->c->flash) {
+        rows_v = ggml_view_2d(b->ctx, v, kv_dim, item->n, row, first * row);
+    } else {
+        rows_v = ggml_view_2d(b->ctx, v, 1, kv_dim * item->n, sizeof(float), first * row);
+        cache_v = ggml_reshape_2d(b->ctx, cache_v, 1, ggml_nelements(cache_v));
+        index_v = item->v_index;
+    }
+    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, cache_v, rows_v, index_v));
+}
+
+/* The fused kernel: no scores in memory, but its sums depend on the number of rows and threads. */
+static struct ggml_tensor *attend_flash(struct builder *b, const struct graph_item *item, struct ggml_tensor *q, struct ggml_tensor *k,
+                                        struct ggml_tensor *v, struct ggml_tensor *mask) {
+    const struct hparams *h = b->h;
+    v = ggml_view_3d(b->ctx, v, h->head_dim, item->window, h->n_head_kv, v->nb[1], h->head_dim * ggml_type_size(v->type), 0);
+    struct ggml_tensor *y = ggml_flash_attn_ext(b->ctx, q, k, v, mask, h->attn_scale, 0.0f, 0.0f);
+    ggml_prec_set_acc(y, GGML_PREC_F32);
+    return y;
 }
 
 /* Rows [first, first + n) of the batch, which are rows [at, at + n) of the item: -> [D, H, n] */
@@ -62,15 +77,19 @@ static struct ggml_tensor *attend_piece(struct builder *b, const struct graph_it
     struct ggml_tensor *k = item->kv->k[block], *v = item->kv->v[block];
     size_t size = ggml_type_size(k->type);
     k = ggml_view_3d(b->ctx, k, h->head_dim, item->window, h->n_head_kv, k->nb[1], h->head_dim * size, 0);
-    v = ggml_view_3d(b->ctx, v, item->window, h->head_dim, h->n_head_kv, v->nb[1], v->nb[1] * h->head_dim, 0);
     q = ggml_view_3d(b->ctx, q, h->head_dim, h->n_head, n, q->nb[1], q->nb[2], first * q->nb[2]);
+    q = ggml_permute(b->ctx, q, 0, 2, 1, 3);
     struct ggml_tensor *mask = ggml_view_2d(b->ctx, item->mask, item->window, n, item->mask->nb[1], at * item->mask->nb[1]);
-    struct ggml_tensor *scores = ggml_mul_mat(b->ctx, k, ggml_permute(b->ctx, q, 0, 2, 1, 3));
+    if (b->c->flash) return attend_flash(b, item, q, k, v, mask);
+    v = ggml_view_3d(b->ctx, v, item->window, h->head_dim, h->n_head_kv, v->nb[1], v->nb[1] * h->head_dim, 0);
+    struct ggml_tensor *scores = ggml_mul_mat(b->ctx, k, q);
     scores = ggml_soft_max_ext(b->ctx, scores, mask, h->attn_scale, 0.0f);
     return ggml_permute(b->ctx, ggml_mul_mat(b->ctx, v, scores), 0, 2, 1, 3);
 }
 
-static uint32_t piece_rows(const struct hparams *h, const struct graph_item *item) {
+static uint32_t piece_rows(const struct graph_config *c, const struct graph_item *item) {
+    const struct hparams *h = c->hparams;
+    if (c->flash) return item->n;
     size_t row = (size_t)item->window * h->n_head * sizeof(float);
     uint32_t rows = (uint32_t)(ATTENTION_SCRATCH_MAX / row), least = (item->n + PIECES_MAX - 1) / PIECES_MAX;
     return rows > least ? rows : least;
@@ -84,7 +103,7 @@ static struct ggml_tensor *attend(struct builder *b, uint32_t block, struct ggml
     for (uint32_t i = 0; i < b->g->n_items; i++) {
         const struct graph_item *item = &b->g->items[i];
         store(b, item, block, first, k, v);
-        uint32_t rows = piece_rows(b->h, item);
+        uint32_t rows = piece_rows(b->c, item);
         if (b->g->n_items == 1 && rows >= item->n) return ggml_cont_2d(b->ctx, attend_piece(b, item, block, q, 0, 0, item->n), dim, item->n);
         for (uint32_t at = 0; at < item->n; at += rows) {
             uint32_t n = item->n - at < rows ? item->n - at : rows;
@@ -136,7 +155,7 @@ static void declare_inputs(struct builder *b) {
     for (uint32_t i = 0; i < g->n_items; i++) {
         struct graph_item *item = &g->items[i];
         item->k_index = input(b, GGML_TYPE_I64, item->n, 1);
-        item->v_index = input(b, GGML_TYPE_I64, (int64_t)item->n * h->n_head_kv * h->head_dim, 1);
+        item->v_index = b->c->flash ? NULL : input(b, GGML_TYPE_I64, (int64_t)item->n * h->n_head_kv * h->head_dim, 1);
         item->mask = input(b, GGML_TYPE_F16, item->window, item->n);
     }
 }
@@ -146,7 +165,8 @@ enum corolla_status graph_build(struct graph *g, const struct graph_config *conf
     g->n_rows = 0;
     for (uint32_t i = 0; i < g->n_items; i++) {
         g->n_rows += g->items[i].n;
-        pieces += (g->items[i].n + piece_rows(config->hparams, &g->items[i]) - 1) / piece_rows(config->hparams, &g->items[i]);
+        uint32_t rows = piece_rows(config, &g->items[i]);
+        pieces += (g->items[i].n + rows - 1) / rows;
     }
     size_t nodes = config->n_blocks * (NODES_PER_BLOCK + NODES_PER_PIECE * pieces) + 4 * (size_t)g->n_items + 16;
     g->ctx = ggml_init((struct ggml_init_params){.mem_size = nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(nodes, false), .no_alloc = true});

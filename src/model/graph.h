@@ -22,7 +22,7 @@ struct graph_item {
     struct kv *kv;
     uint32_t n, window;
     struct ggml_tensor *k_index; /* I64 [n]: the row in K of each position */
-    struct ggml_tensor *v_index; /* I64 [n * kv_dim]: the element in V of each number */
+    struct ggml_tensor *v_index; /* I64 [n * kv_dim]: the element in V of each number; NULL with flash */
     struct ggml_tensor *mask;    /* F16 [W, n] */
 };
 
@@ -41,6 +41,7 @@ struct graph_config {
     const struct block_weights *blocks; /* of the first block that the items use */
     uint32_t n_blocks;
     struct ggml_tensor *rope_freqs; /* NULL: none */
+    bool flash;                     /* attention by the fused kernel, V not transposed: not exact */
 };
 
 /* Builds into *graph, whose n_items and items' kv, n and window are set; nothing is allocated on the device. */

@@ -20,13 +20,14 @@ uint64_t span_kv_bytes(const struct hparams *h, uint32_t n_blocks, enum corolla_
 
 static enum corolla_status make_tensors(struct kv *kv, enum ggml_type type, int64_t kv_dim, struct corolla_error *err) {
     uint32_t n = kv->end - kv->begin;
+    bool flash = engine_fast(span_engine(kv->span));
     kv->k = calloc(n, sizeof *kv->k);
     kv->v = calloc(n, sizeof *kv->v);
     kv->ctx = ggml_init((struct ggml_init_params){.mem_size = 2 * (size_t)n * ggml_tensor_overhead(), .no_alloc = true});
     if (!kv->k || !kv->v || !kv->ctx) return err_set(err, COROLLA_NOMEM, "out of memory");
     for (uint32_t i = 0; i < n; i++) {
         kv->k[i] = ggml_new_tensor_2d(kv->ctx, type, kv_dim, kv->capacity);
-        kv->v[i] = ggml_new_tensor_2d(kv->ctx, type, kv->capacity, kv_dim);
+        kv->v[i] = flash ? ggml_new_tensor_2d(kv->ctx, type, kv_dim, kv->capacity) : ggml_new_tensor_2d(kv->ctx, type, kv->capacity, kv_dim);
     }
     kv->buffer = ggml_backend_alloc_ctx_tensors(kv->ctx, engine_backend(span_engine(kv->span)));
     if (!kv->buffer) return err_set(err, COROLLA_NO_CACHE, "the device has no memory for a KV cache of %llu bytes", (unsigned long long)kv->bytes);

@@ -1,7 +1,7 @@
 /* kv.h - one session's KV cache: for each of its blocks a K and a V tensor whose rows stand in logical order.
  *
  *   K [kv_dim, capacity]    a row per position
- *   V [capacity, kv_dim]    transposed, so that attention's second product runs along positions
+ *   V [capacity, kv_dim]    transposed, so that attention's second product runs along positions; like K on a fast engine
  *
  * capacity is max_tokens rounded up to KV_PAD, and attention looks at a window that is a multiple of KV_PAD as well: sums over
  * positions then have the same order and the same vector lanes however far a session has come; positions behind its end are

@@ -120,9 +120,11 @@ static enum corolla_status set_item(struct span *s, const struct batch_item *it,
     int64_t *index = s->scratch.index;
     for (uint32_t i = 0; i < it->n; i++) index[i] = it->position + i;
     ggml_backend_tensor_set(g->k_index, index, 0, it->n * sizeof *index);
-    for (uint32_t i = 0; i < it->n; i++)
-        for (uint32_t d = 0; d < kv_dim; d++) index[(size_t)i * kv_dim + d] = (int64_t)d * it->kv->capacity + it->position + i;
-    ggml_backend_tensor_set(g->v_index, index, 0, (size_t)it->n * kv_dim * sizeof *index);
+    if (g->v_index) {
+        for (uint32_t i = 0; i < it->n; i++)
+            for (uint32_t d = 0; d < kv_dim; d++) index[(size_t)i * kv_dim + d] = (int64_t)d * it->kv->capacity + it->position + i;
+        ggml_backend_tensor_set(g->v_index, index, 0, (size_t)it->n * kv_dim * sizeof *index);
+    }
     size_t n_mask = (size_t)it->n * g->window;
     enum corolla_status status = reserve_mask(s, n_mask, err);
     if (status) return status;
@@ -163,7 +165,8 @@ enum corolla_status span_forward(struct span *s, const struct batch_item *items,
     struct graph_config config = {.hparams = s->hparams,
                                   .blocks = s->blocks + (first - s->begin),
                                   .n_blocks = items[0].kv->end - first,
-                                  .rope_freqs = s->rope_freqs};
+                                  .rope_freqs = s->rope_freqs,
+                                  .flash = engine_fast(s->engine)};
     status = plan_graph(s->plan, &config, shapes, n_items, &graph, err);
     return status ? status : run(s, graph, items, err);
 }

@@ -35,7 +35,7 @@ struct engine *span_engine(const struct span *span);
 enum corolla_kv span_kv_type(const struct span *span);
 
 /* KV caches. Bytes of one token over all blocks of the span; a cache is counted in whole pads of KV_PAD tokens. */
-#define KV_PAD 256
+#define KV_PAD 64 /* a multiple of every vector width that ggml sums with */
 uint64_t span_kv_bytes(const struct hparams *hparams, uint32_t n_blocks, enum corolla_kv kv, uint64_t tokens);
 uint64_t span_kv_tokens_left(const struct span *span);
 
