@@ -1,0 +1,155 @@
+/* samples.h - one valid message of each kind, usual or as large as its limits allow: for unit tests and for the fuzzers' corpora. */
+#ifndef COROLLA_TESTS_SUPPORT_SAMPLES_H
+#define COROLLA_TESTS_SUPPORT_SAMPLES_H
+
+#include <stdio.h>
+#include <string.h>
+
+#include "wire/frame.h"
+#include "wire/msg.h"
+
+enum sample_size { SAMPLE_USUAL, SAMPLE_LARGEST };
+
+static inline void sample_bytes(uint8_t *out, size_t size, unsigned seed) {
+    for (size_t i = 0; i < size; i++) {
+        out[i] = (uint8_t)(seed * 31 + i * 7 + 1);
+    }
+}
+
+static inline void sample_text(char *out, size_t size, const char *usual, enum sample_size how) {
+    if (how == SAMPLE_USUAL) {
+        snprintf(out, size, "%s", usual);
+        return;
+    }
+    memset(out, 'x', size - 1);
+    out[size - 1] = '\0';
+}
+
+static inline uint32_t sample_u32(uint32_t usual, enum sample_size how) { return how == SAMPLE_USUAL ? usual : UINT32_MAX; }
+
+static inline struct node_id sample_node_id(unsigned seed, enum sample_size how) {
+    struct node_id id = {.instance = sample_u32(seed % 3, how)};
+    sample_bytes(id.key, KEY_SIZE, seed);
+    return id;
+}
+
+static inline uint32_t sample_addrs(char addrs[ADDRS_MAX][ADDR_MAX], enum sample_size how) {
+    if (how == SAMPLE_USUAL) {
+        snprintf(addrs[0], ADDR_MAX, "192.168.1.20:31330");
+        snprintf(addrs[1], ADDR_MAX, "[2001:db8::17]:31330");
+        return 2;
+    }
+    for (unsigned i = 0; i < ADDRS_MAX; i++) {
+        memset(addrs[i], 'a', ADDR_MAX);
+        snprintf(addrs[i] + ADDR_MAX - 7, 7, ":65535");
+    }
+    return ADDRS_MAX;
+}
+
+static inline struct node_ref sample_node_ref(unsigned seed, enum sample_size how) {
+    struct node_ref node = {.id = sample_node_id(seed, how)};
+    node.n_addrs = sample_addrs(node.addrs, how);
+    return node;
+}
+
+static inline struct msg_hello sample_hello(enum sample_size how) {
+    struct msg_hello m = {.version_min = 1, .version_max = sample_u32(1, how), .features = how ? UINT64_MAX : 1, .boot = how ? UINT64_MAX : 7};
+    m.instance = sample_u32(0, how);
+    sample_text(m.agent, NAME_SIZE, "corolla/0.1.0", how);
+    m.n_addrs = sample_addrs(m.addrs, how);
+    return m;
+}
+
+static inline struct msg_info sample_info(enum sample_size how) {
+    struct msg_info m = {.n_blocks = how ? BLOCKS_MAX : 30, .n_embd = how ? EMBD_MAX : 576, .begin = how ? 0 : 10, .end = how ? BLOCKS_MAX : 20};
+    sample_bytes(m.model, ID_SIZE, 1);
+    sample_text(m.model_name, NAME_SIZE, "SmolLM2 135M Instruct", how);
+    sample_text(m.name, NAME_SIZE, "k\xc3\xbc"
+                                   "che",
+                how);
+    sample_text(m.version, NAME_SIZE, "0.1.0", how);
+    m.session_tokens_max = sample_u32(8192, how);
+    m.cache_tokens_left = how ? UINT64_MAX : 16384;
+    m.decode_tokens_per_s = 41.5f;
+    m.prefill_tokens_per_s = 3.0e38f;
+    m.exact = true;
+    m.arithmetic_class = 0x0123456789abcdefull;
+    m.wires = 1u << COROLLA_WIRE_F32 | 1u << COROLLA_WIRE_BF16;
+    m.draining = how == SAMPLE_LARGEST;
+    m.sessions = sample_u32(3, how);
+    return m;
+}
+
+static inline struct msg_open sample_open(enum sample_size how) {
+    struct msg_open m = {.begin = 0, .end = how ? BLOCKS_MAX : 10, .max_tokens = sample_u32(512, how), .has_upstream = how == SAMPLE_LARGEST};
+    sample_bytes(m.session, SESSION_SIZE, 2);
+    sample_bytes(m.model, ID_SIZE, 1);
+    if (m.has_upstream) {
+        m.upstream = sample_node_id(3, how);
+    }
+    return m;
+}
+
+static inline struct msg_opened sample_opened(enum sample_size how) {
+    struct msg_opened m = {.cache_tokens_left = how ? UINT64_MAX : 15872};
+    sample_bytes(m.session, SESSION_SIZE, 2);
+    sample_bytes(m.secret, SECRET_SIZE, 4);
+    return m;
+}
+
+static inline uint32_t sample_timings(struct hop_timing *timings, uint32_t n, enum sample_size how) {
+    for (uint32_t i = 0; i < n; i++) {
+        timings[i] = (struct hop_timing){.queue_us = sample_u32(100 + i, how), .compute_us = sample_u32(2000 + i, how)};
+    }
+    return n;
+}
+
+/* n_hops + n_timings is HOPS_MAX - 1 at most; a struct of 20 KiB, so it is filled in place. */
+static inline void sample_step(struct msg_step *m, uint32_t n_hops, uint32_t n_timings, enum sample_size how) {
+    memset(m, 0, sizeof(*m));
+    sample_bytes(m->session, SESSION_SIZE, 2);
+    sample_bytes(m->secret, SECRET_SIZE, 4);
+    m->epoch = sample_u32(1, how);
+    m->n_tokens = how ? STEP_TOKENS_MAX : 1;
+    m->position = how ? UINT32_MAX - STEP_TOKENS_MAX : 130;
+    m->n_rows = m->n_tokens;
+    m->dtype = how ? COROLLA_WIRE_BF16 : COROLLA_WIRE_F32;
+    m->client = sample_node_id(5, how);
+    m->n_hops = n_hops;
+    for (uint32_t i = 0; i < n_hops; i++) {
+        m->hops[i].node = sample_node_ref(10 + i, how);
+        sample_bytes(m->hops[i].secret, SECRET_SIZE, 200 + i);
+    }
+    m->n_timings = sample_timings(m->timings, n_timings, how);
+}
+
+static inline struct msg_result sample_result(enum sample_size how) {
+    struct msg_result m = {.epoch = sample_u32(1, how), .n_tokens = how ? STEP_TOKENS_MAX : 7, .n_rows = how ? STEP_TOKENS_MAX : 1};
+    sample_bytes(m.session, SESSION_SIZE, 2);
+    m.position = how ? UINT32_MAX - STEP_TOKENS_MAX : 123;
+    m.dtype = how ? COROLLA_WIRE_BF16 : COROLLA_WIRE_F32;
+    m.n_timings = sample_timings(m.timings, how ? HOPS_MAX : 3, how);
+    return m;
+}
+
+static inline struct msg_failed sample_failed(enum sample_size how) {
+    struct msg_failed m = {.epoch = sample_u32(2, how), .position = sample_u32(44, how), .status = how ? COROLLA_INTERNAL : COROLLA_NO_CACHE};
+    sample_bytes(m.session, SESSION_SIZE, 2);
+    sample_text(m.text, TEXT_SIZE, "no KV cache left: 512 tokens asked, 130 left", how);
+    m.retry_after_ms = sample_u32(2000, how);
+    m.cache_tokens_left = how ? UINT64_MAX : 130;
+    m.has_culprit = how == SAMPLE_LARGEST;
+    if (m.has_culprit) {
+        m.culprit = sample_node_id(6, how);
+    }
+    return m;
+}
+
+static inline struct msg_close sample_close(void) {
+    struct msg_close m;
+    sample_bytes(m.session, SESSION_SIZE, 2);
+    sample_bytes(m.secret, SECRET_SIZE, 4);
+    return m;
+}
+
+#endif
