@@ -80,7 +80,7 @@ static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
         *hop = (struct corolla_hop){.begin = chain->hops[i].begin, .end = chain->hops[i].end, .exact = peer->info.exact};
         _Static_assert(sizeof hop->node >= NODE_ID_TEXT && sizeof hop->name >= NAME_SIZE, "a hop holds a node's id and name");
         node_id_format(&peer->ref.id, hop->node);
-        memcpy(hop->name, peer->info.name, NAME_SIZE);
+        snprintf(hop->name, sizeof hop->name, "%s", peer->info.name);
         hop->decode_tokens_per_s = peer->info.decode_tokens_per_s;
         hop->prefill_tokens_per_s = peer->info.prefill_tokens_per_s;
     }

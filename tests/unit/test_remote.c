@@ -1,0 +1,585 @@
+/* test_remote.c - remote sessions against servers that lie, refuse, stay silent or vanish, on a fake net.
+ *
+ * The fake stands in for all of src/net's loop: posts run in order on the thread in net_run, and what the client sends is
+ * answered there by three servers that share one function. Each block adds 1 to every value.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "client/remote.h"
+#include "wire/join.h"
+
+#define SERVERS 3
+#define BLOCKS 6
+#define N_EMBD 4
+#define SESSION_TOKENS 2048
+
+/* ---- the fake net ---------------------------------------------------------------------------------------------- */
+
+struct link {
+    uint32_t index, streams;
+    bool up;
+    struct net *net;
+    struct node_ref ref;
+    uint32_t stream; /* of the last OPEN */
+    struct body *held; /* a RESULT that is kept back */
+    struct msg_result held_result;
+};
+
+struct post {
+    void (*fn)(void *user);
+    void *user;
+    struct post *next;
+};
+
+struct net {
+    struct net_events events;
+    struct node_ref self;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct post *first, **last;
+    bool stop;
+    struct link links[SERVERS];
+};
+
+/* How the servers behave in a test. Written before the calls under test, read by the loop thread. */
+enum lie { HONEST, WRONG_POSITION, WRONG_SIZE, NOT_FINITE, WRONG_SENDER, UNASKED_RESULT, GARBAGE };
+static struct {
+    enum lie lie;
+    uint32_t lie_at; /* which step */
+    enum corolla_status open_status;  /* of server 1 */
+    enum corolla_status step_status;  /* of step lie_at, told by server 0 about server 1 */
+    bool keep_open_answer;            /* server 1 does not answer OPEN */
+    bool lose_link;                   /* of server 2 at step lie_at; the steps behind it have no answer */
+    bool refuse_dial;                 /* of server 1 */
+    bool hold_result;                 /* the result of step lie_at comes with the next step of a later epoch */
+} plan;
+static atomic_uint n_steps, n_closes, n_opens, n_bodies, epoch_seen, faults;
+static uint8_t last_session[SESSION_SIZE];
+static struct net *the_net;
+
+void net_config_default(struct net_config *config) { *config = (struct net_config){0}; }
+
+enum corolla_status net_open(struct net **out_net, const struct net_config *config, struct corolla_error *err) {
+    (void)err;
+    struct net *net = calloc(1, sizeof *net);
+    net->events = config->events;
+    net->self.id = *identity_id(config->identity);
+    pthread_mutex_init(&net->lock, NULL);
+    pthread_cond_init(&net->changed, NULL);
+    net->last = &net->first;
+    for (uint32_t i = 0; i < SERVERS; i++) net->links[i] = (struct link){.index = i, .net = net};
+    *out_net = the_net = net;
+    return COROLLA_OK;
+}
+
+void net_run(struct net *net) {
+    pthread_mutex_lock(&net->lock);
+    for (;;) {
+        while (net->first == NULL && !net->stop) pthread_cond_wait(&net->changed, &net->lock);
+        struct post *post = net->first;
+        if (post == NULL) break;
+        net->first = post->next;
+        if (net->first == NULL) net->last = &net->first;
+        pthread_mutex_unlock(&net->lock);
+        post->fn(post->user);
+        free(post);
+        pthread_mutex_lock(&net->lock);
+    }
+    pthread_mutex_unlock(&net->lock);
+    for (uint32_t i = 0; i < SERVERS; i++) {
+        if (net->links[i].up) net->events.on_down(net->events.user, &net->links[i], COROLLA_OK, "closed");
+        if (net->links[i].held != NULL) net_body_free(net, net->links[i].held);
+    }
+}
+
+void net_stop(struct net *net) {
+    pthread_mutex_lock(&net->lock);
+    net->stop = true;
+    pthread_cond_signal(&net->changed);
+    pthread_mutex_unlock(&net->lock);
+}
+
+void net_close(struct net *net) {
+    pthread_cond_destroy(&net->changed);
+    pthread_mutex_destroy(&net->lock);
+    free(net);
+}
+
+void net_post(struct net *net, void (*fn)(void *user), void *user) {
+    struct post *post = malloc(sizeof *post);
+    *post = (struct post){.fn = fn, .user = user};
+    pthread_mutex_lock(&net->lock);
+    *net->last = post;
+    net->last = &post->next;
+    pthread_cond_signal(&net->changed);
+    pthread_mutex_unlock(&net->lock);
+}
+
+const struct node_ref *net_self(const struct net *net) { return &net->self; }
+const char *link_address(const struct link *link) { return link->ref.addrs[0]; }
+uint32_t link_rtt_us(const struct link *link) { return link->up ? 100 : 0; }
+uint32_t link_stream_new(struct link *link) { return link->streams += 2; }
+
+struct body *net_body_new(struct net *net, size_t size) {
+    (void)net;
+    struct body *body = calloc(1, sizeof *body + size + 1);
+    body->size = size;
+    body->data = (uint8_t *)(body + 1);
+    n_bodies++;
+    return body;
+}
+
+void net_body_free(struct net *net, struct body *body) {
+    (void)net;
+    n_bodies--;
+    free(body);
+}
+
+void net_dial(struct net *net, const struct node_ref *node, void (*on_done)(void *user, struct link *link, const struct corolla_error *err),
+              void *user) {
+    struct link *link = &net->links[node->id.key[0]];
+    if (plan.refuse_dial && link->index == 1) {
+        struct corolla_error err;
+        err_set(&err, COROLLA_PEER_LOST, "connection refused");
+        on_done(user, NULL, &err);
+        return;
+    }
+    link->ref = *node;
+    link->up = true;
+    on_done(user, link, NULL);
+}
+
+static void take_down(void *user) {
+    struct link *link = user;
+    if (!link->up) return;
+    link->up = false;
+    link->net->events.on_down(link->net->events.user, link, COROLLA_OK, "closed");
+}
+
+void link_close(struct link *link, enum corolla_status status, const char *why) {
+    (void)why;
+    faults += status == COROLLA_PEER_FAULT;
+    net_post(link->net, take_down, link);
+}
+
+/* ---- the servers, on the loop thread --------------------------------------------------------------------------- */
+
+static void answer(struct link *link, uint32_t stream, enum msg_kind kind, const uint8_t *header, size_t size, struct body *body) {
+    struct message msg = {.kind = kind, .header = header, .header_size = size, .body = body};
+    link->net->events.on_message(link->net->events.user, link, stream, &msg);
+}
+
+static void answer_info(struct link *link, uint32_t stream) {
+    struct msg_info info = {.n_blocks = BLOCKS, .n_embd = N_EMBD, .begin = 2 * link->index, .end = 2 * link->index + 2, .exact = true};
+    info.session_tokens_max = SESSION_TOKENS;
+    info.cache_tokens_left = SESSION_TOKENS;
+    info.decode_tokens_per_s = 100;
+    info.wires = 7;
+    uint8_t header[MSG_HEADER_MAX];
+    answer(link, stream, MSG_INFO, header, msg_info_encode(&info, header), NULL);
+}
+
+static void answer_open(struct link *link, uint32_t stream, const struct msg_open *open) {
+    uint8_t header[MSG_HEADER_MAX];
+    assert_int_equal(open->begin, 2 * link->index);
+    assert_int_equal(open->has_upstream, link->index > 0);
+    n_opens++;
+    link->stream = stream;
+    memcpy(last_session, open->session, SESSION_SIZE);
+    if (link->index == 1 && plan.keep_open_answer) return;
+    if (link->index == 1 && plan.open_status != COROLLA_OK) {
+        struct msg_failed failed = {.status = plan.open_status, .text = "no room", .cache_tokens_left = 17};
+        memcpy(failed.session, open->session, SESSION_SIZE);
+        answer(link, stream, MSG_FAILED, header, msg_failed_encode(&failed, header), NULL);
+        return;
+    }
+    struct msg_opened opened = {.cache_tokens_left = 5};
+    memcpy(opened.session, open->session, SESSION_SIZE);
+    memset(opened.secret, (int)link->index + 1, SECRET_SIZE);
+    answer(link, stream, MSG_OPENED, header, msg_opened_encode(&opened, header), NULL);
+}
+
+static void send_result(struct link *link, const struct msg_result *result, struct body *body) {
+    uint8_t header[MSG_HEADER_MAX];
+    size_t size = msg_result_encode(result, header);
+    answer(link, link->stream, MSG_RESULT, header, plan.lie == GARBAGE ? size - 1 : size, body);
+}
+
+static void fail_step(struct link *first, const struct msg_step *step, enum corolla_status status) {
+    struct msg_failed failed = {.epoch = step->epoch, .position = step->position, .status = status, .text = "a test said so"};
+    memcpy(failed.session, step->session, SESSION_SIZE);
+    failed.has_culprit = status == COROLLA_PEER_LOST;
+    failed.culprit.key[0] = 1;
+    uint8_t header[MSG_HEADER_MAX];
+    answer(first, first->stream, MSG_FAILED, header, msg_failed_encode(&failed, header), NULL);
+}
+
+static struct body *result_body(struct net *net, const struct msg_step *step, const struct body *in) {
+    size_t row = N_EMBD * msg_wire_size(step->dtype);
+    struct body *out = step->n_rows == 0 ? NULL : net_body_new(net, step->n_rows * row);
+    if (out == NULL) return NULL;
+    memcpy(out->data, in->data + (step->n_tokens - step->n_rows) * row, out->size);
+    for (size_t i = 0; i < out->size / sizeof(float); i++) ((float *)(void *)out->data)[i] += BLOCKS;
+    return out;
+}
+
+static void lie_about(struct net *net, struct msg_result *result, struct body **body, struct link **sender) {
+    switch (plan.lie) {
+    case WRONG_POSITION: result->position++; break;
+    case WRONG_SIZE:
+        net_body_free(net, *body);
+        *body = net_body_new(net, N_EMBD * sizeof(float) - 4);
+        break;
+    case NOT_FINITE: memset((*body)->data, 0xff, 4); break;
+    case WRONG_SENDER: *sender = &net->links[1]; break;
+    default: break;
+    }
+}
+
+static void answer_step(struct link *link, const struct msg_step *step, struct body *in) {
+    struct net *net = link->net;
+    struct link *last = &net->links[SERVERS - 1];
+    bool now = n_steps++ == plan.lie_at;
+    epoch_seen = step->epoch;
+    assert_int_equal(link->index, 0);
+    assert_int_equal(step->n_hops, SERVERS - 1);
+    for (uint32_t i = 0; i < SERVERS; i++) {
+        const uint8_t *secret = i == 0 ? step->secret : step->hops[i - 1].secret;
+        assert_int_equal(secret[0], i + 1);
+        if (i > 0) assert_int_equal(step->hops[i - 1].node.id.key[0], i);
+    }
+    if (now && plan.step_status != COROLLA_OK) {
+        fail_step(link, step, plan.step_status);
+        return;
+    }
+    if (plan.lose_link && n_steps > plan.lie_at) {
+        if (now) net_post(net, take_down, last);
+        return;
+    }
+    struct msg_result result = {.epoch = step->epoch, .position = step->position, .n_tokens = step->n_tokens, .n_rows = step->n_rows};
+    memcpy(result.session, step->session, SESSION_SIZE);
+    result.dtype = step->dtype;
+    result.n_timings = SERVERS;
+    for (uint32_t i = 0; i < SERVERS; i++) result.timings[i] = (struct hop_timing){.queue_us = i, .compute_us = 10};
+    struct body *body = result_body(net, step, in);
+    if (now && plan.hold_result) {
+        last->held = body;
+        last->held_result = result;
+        return;
+    }
+    if (last->held != NULL) {
+        struct body *held = last->held;
+        last->held = NULL;
+        send_result(last, &last->held_result, held);
+    }
+    struct link *sender = last;
+    if (now) lie_about(net, &result, &body, &sender);
+    send_result(sender, &result, body);
+    if (now && plan.lie == UNASKED_RESULT) send_result(last, &result, NULL);
+}
+
+enum corolla_status link_send(struct link *link, uint32_t stream, enum link_priority priority, enum msg_kind kind, const uint8_t *header,
+                              size_t header_size, struct body *body) {
+    (void)priority;
+    struct msg_open open;
+    static struct msg_step step;
+    struct msg_close closing;
+    if (kind == MSG_INFO_GET) answer_info(link, stream);
+    if (kind == MSG_OPEN) {
+        assert_int_equal(msg_open_decode(header, header_size, &open, NULL), COROLLA_OK);
+        answer_open(link, stream, &open);
+    }
+    if (kind == MSG_STEP) {
+        assert_int_equal(msg_step_decode(header, header_size, &step, NULL), COROLLA_OK);
+        assert_int_equal(stream, link->stream);
+        answer_step(link, &step, body);
+    }
+    if (kind == MSG_CLOSE) {
+        assert_int_equal(msg_close_decode(header, header_size, &closing, NULL), COROLLA_OK);
+        assert_int_equal(closing.secret[0], link->index + 1);
+        n_closes++;
+    }
+    if (body != NULL) net_body_free(link->net, body);
+    return COROLLA_OK;
+}
+
+/* ---- a swarm without a model ----------------------------------------------------------------------------------- */
+
+static char folder[] = "/tmp/corolla-remote-XXXXXX";
+static struct corolla_model model;
+static struct corolla_swarm swarm;
+
+static void swarm_start(uint32_t timeout_ms) {
+    static char codes[SERVERS][JOIN_CODE_MAX];
+    const char *joins[SERVERS];
+    for (uint32_t i = 0; i < SERVERS; i++) {
+        struct node_ref ref = {.n_addrs = 1};
+        ref.id.key[0] = (uint8_t)i;
+        snprintf(ref.addrs[0], ADDR_MAX, "127.0.0.1:%u", 1000 + i);
+        join_encode(&ref, codes[i]);
+        joins[i] = codes[i];
+    }
+    n_steps = n_closes = n_opens = n_bodies = faults = 0;
+    model.info.n_blocks = BLOCKS;
+    model.info.n_embd = N_EMBD;
+    swarm = (struct corolla_swarm){.model = &model, .timeout_ms = timeout_ms};
+    pthread_mutex_init(&swarm.lock, NULL);
+    struct peers_config config = {.home = folder, .joins = joins, .n_joins = SERVERS, .timeout_ms = timeout_ms};
+    config.n_blocks = BLOCKS;
+    config.n_embd = N_EMBD;
+    struct corolla_error err;
+    if (peers_open(&swarm.peers, &config, &err) != COROLLA_OK) fail_msg("%s", err.message);
+}
+
+static void swarm_stop(void) {
+    peers_close(swarm.peers);
+    pthread_mutex_destroy(&swarm.lock);
+    assert_int_equal(n_bodies, 0);
+    memset(&plan, 0, sizeof plan);
+    plan.lie_at = UINT32_MAX;
+}
+
+static float input[SESSION_TOKENS * N_EMBD], output[SESSION_TOKENS * N_EMBD];
+
+static struct corolla_session *session_of(void) {
+    struct corolla_session *session = NULL;
+    struct corolla_error err;
+    if (corolla_session_open(&session, &swarm, SESSION_TOKENS, &err) != COROLLA_OK) fail_msg("%s", err.message);
+    return session;
+}
+
+static enum corolla_status step(struct corolla_session *session, uint32_t position, uint32_t n, uint32_t n_rows, struct corolla_error *err) {
+    return corolla_session_step_hidden(session, position, input, n, output, n_rows, err);
+}
+
+static void check_output(uint32_t n, uint32_t n_rows) {
+    for (uint32_t i = 0; i < n_rows * N_EMBD; i++) assert_true(output[i] == input[(n - n_rows) * N_EMBD + i] + BLOCKS);
+}
+
+/* ---- tests ----------------------------------------------------------------------------------------------------- */
+
+static void long_runs_travel_in_chunks_and_come_back_in_order(void **state) {
+    (void)state;
+    swarm_start(5000);
+    struct corolla_session *session = session_of();
+    assert_int_equal(step(session, 0, SESSION_TOKENS, SESSION_TOKENS, NULL), COROLLA_OK);
+    check_output(SESSION_TOKENS, SESSION_TOKENS);
+    assert_int_equal(n_steps, SESSION_TOKENS / REMOTE_CHUNK);
+    assert_int_equal(corolla_session_position(session), SESSION_TOKENS);
+    assert_int_equal(step(session, 7, 2 * REMOTE_CHUNK + 1, REMOTE_CHUNK + 5, NULL), COROLLA_OK);
+    check_output(2 * REMOTE_CHUNK + 1, REMOTE_CHUNK + 5);
+    assert_int_equal(corolla_session_position(session), 7 + 2 * REMOTE_CHUNK + 1);
+    struct corolla_hop_timing timings[SERVERS];
+    assert_int_equal(corolla_session_timings(session, timings, SERVERS, NULL), SERVERS);
+    assert_int_equal(timings[2].compute_us, 30); /* of three chunks */
+    corolla_session_close(session);
+    swarm_stop();
+    assert_int_equal(n_closes, SERVERS);
+}
+
+static void a_lying_server_is_named_and_loses_its_link(void **state) {
+    (void)state;
+    const enum lie lies[] = {WRONG_POSITION, WRONG_SIZE, WRONG_SENDER, GARBAGE};
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        plan.lie = lies[i];
+        plan.lie_at = 1;
+        swarm_start(5000);
+        struct corolla_session *session = session_of();
+        struct corolla_error err;
+        if (lies[i] != GARBAGE) assert_int_equal(step(session, 0, 3, 1, &err), COROLLA_OK);
+        enum corolla_status status = step(session, 0, 3, 1, &err);
+        if (status != COROLLA_PEER_FAULT && status != COROLLA_PEER_LOST) fail_msg("lie %d gave %s", (int)lies[i], corolla_status_name(status));
+        assert_non_null(strstr(err.message, lies[i] == WRONG_SENDER ? "(blocks 2:4)" : "(blocks 4:6)"));
+        assert_int_equal(faults, 1);
+        assert_int_equal(step(session, 0, 3, 1, &err), status); /* lost for good */
+        corolla_session_close(session);
+        swarm_stop();
+    }
+}
+
+static void values_that_are_not_finite_are_refused(void **state) {
+    (void)state;
+    plan.lie = NOT_FINITE;
+    plan.lie_at = 0;
+    swarm_start(5000);
+    struct corolla_session *session = session_of();
+    struct corolla_error err;
+    assert_int_equal(step(session, 0, 3, 1, &err), COROLLA_PEER_FAULT);
+    assert_non_null(strstr(err.message, "not finite"));
+    corolla_session_close(session);
+    swarm_stop();
+}
+
+static void a_result_that_nobody_waits_for_is_a_fault(void **state) {
+    (void)state;
+    plan.lie = UNASKED_RESULT;
+    plan.lie_at = 0;
+    swarm_start(5000);
+    struct corolla_session *session = session_of();
+    (void)step(session, 0, 3, 0, NULL); /* it may be seen before the answer is taken, or behind it */
+    while (faults == 0) usleep(1000);
+    assert_int_equal(step(session, 0, 3, 1, NULL), COROLLA_PEER_FAULT);
+    corolla_session_close(session);
+    swarm_stop();
+}
+
+static void a_refused_opening_closes_the_other_hops(void **state) {
+    (void)state;
+    plan.open_status = COROLLA_NO_CACHE;
+    swarm_start(5000);
+    struct corolla_session *session;
+    struct corolla_error err;
+    assert_int_equal(corolla_session_open(&session, &swarm, SESSION_TOKENS, &err), COROLLA_NO_CACHE);
+    assert_non_null(strstr(err.message, "(blocks 2:4): no room (17 tokens of cache left)"));
+    assert_int_equal(n_opens, SERVERS);
+    swarm_stop();
+    assert_int_equal(n_closes, SERVERS - 1);
+}
+
+static void late_answers(void *user) {
+    struct link *link = user;
+    struct msg_open open = {.begin = 2, .end = 4, .has_upstream = true};
+    memcpy(open.session, last_session, SESSION_SIZE);
+    plan.keep_open_answer = false;
+    answer_open(link, link->stream, &open);
+}
+
+static void an_opening_has_a_deadline_and_a_late_answer_is_closed(void **state) {
+    (void)state;
+    plan.keep_open_answer = true;
+    swarm_start(200);
+    struct corolla_session *session;
+    struct corolla_error err;
+    assert_int_equal(corolla_session_open(&session, &swarm, SESSION_TOKENS, &err), COROLLA_TIMEOUT);
+    net_post(the_net, late_answers, &the_net->links[1]);
+    swarm_stop();
+    assert_int_equal(n_closes, SERVERS);
+}
+
+static void an_unreachable_server_is_named(void **state) {
+    (void)state;
+    plan.refuse_dial = true;
+    swarm_start(5000);
+    struct corolla_session *session;
+    struct corolla_error err;
+    assert_int_equal(corolla_session_open(&session, &swarm, SESSION_TOKENS, &err), COROLLA_NO_CHAIN);
+    assert_non_null(strstr(err.message, "no server for blocks 2:4"));
+    assert_non_null(strstr(err.message, "server 0100000000000000: connection refused"));
+    swarm_stop();
+}
+
+static void a_failed_step_leaves_the_session_usable(void **state) {
+    (void)state;
+    plan.step_status = COROLLA_BUSY;
+    plan.lie_at = 1;
+    swarm_start(5000);
+    struct corolla_session *session = session_of();
+    struct corolla_error err;
+    assert_int_equal(step(session, 0, 10, 1, &err), COROLLA_OK);
+    assert_int_equal(step(session, 10, 3 * REMOTE_CHUNK, 1, &err), COROLLA_BUSY);
+    assert_string_equal(strstr(err.message, "(blocks"), "(blocks 0:2): a test said so");
+    uint32_t position = corolla_session_position(session);
+    assert_in_range(position, 10, 10 + 3 * REMOTE_CHUNK);
+    assert_int_equal(step(session, 10, 3, 3, &err), COROLLA_OK);
+    check_output(3, 3);
+    assert_int_equal(epoch_seen, 1);
+    corolla_session_close(session);
+    swarm_stop();
+}
+
+static void a_lost_next_hop_is_named_by_its_upstream(void **state) {
+    (void)state;
+    plan.step_status = COROLLA_PEER_LOST;
+    plan.lie_at = 0;
+    swarm_start(5000);
+    struct corolla_session *session = session_of();
+    struct corolla_error err;
+    assert_int_equal(step(session, 0, 3, 1, &err), COROLLA_PEER_LOST);
+    assert_non_null(strstr(err.message, "(blocks 2:4): a test said so (told by server"));
+    assert_int_equal(step(session, 0, 3, 1, NULL), COROLLA_PEER_LOST);
+    corolla_session_close(session);
+    swarm_stop();
+}
+
+static void a_lost_link_ends_the_session_at_once(void **state) {
+    (void)state;
+    plan.lose_link = true;
+    plan.lie_at = 2;
+    swarm_start(5000);
+    struct corolla_session *session = session_of();
+    struct corolla_error err;
+    uint64_t start_us = clock_us();
+    assert_int_equal(step(session, 0, SESSION_TOKENS, 1, &err), COROLLA_PEER_LOST);
+    assert_true(clock_us() - start_us < 1000000);
+    assert_non_null(strstr(err.message, "(blocks 4:6)"));
+    corolla_session_close(session);
+    swarm_stop();
+}
+
+static void *cancel_soon(void *user) {
+    usleep(20000);
+    corolla_session_cancel(user);
+    return NULL;
+}
+
+static void a_silent_server_can_be_cancelled_and_its_late_result_is_dropped(void **state) {
+    (void)state;
+    plan.hold_result = true;
+    plan.lie_at = 0;
+    swarm_start(5000);
+    struct corolla_session *session = session_of();
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, cancel_soon, session), 0);
+    uint64_t start_us = clock_us();
+    assert_int_equal(step(session, 0, 3, 1, NULL), COROLLA_CANCELLED);
+    assert_true(clock_us() - start_us < 1000000);
+    pthread_join(thread, NULL);
+    corolla_session_cancel_clear(session);
+    assert_int_equal(step(session, 0, 5, 2, NULL), COROLLA_OK); /* behind the result of the cancelled one */
+    check_output(5, 2);
+    assert_int_equal(epoch_seen, 1);
+    corolla_session_close(session);
+    swarm_stop();
+}
+
+static int setup(void **state) {
+    (void)state;
+    plan.lie_at = UINT32_MAX;
+    for (uint32_t i = 0; i < SESSION_TOKENS * N_EMBD; i++) input[i] = (float)i;
+    return mkdtemp(folder) == NULL ? -1 : 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[96];
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(long_runs_travel_in_chunks_and_come_back_in_order),
+        cmocka_unit_test(a_lying_server_is_named_and_loses_its_link),
+        cmocka_unit_test(values_that_are_not_finite_are_refused),
+        cmocka_unit_test(a_result_that_nobody_waits_for_is_a_fault),
+        cmocka_unit_test(a_refused_opening_closes_the_other_hops),
+        cmocka_unit_test(an_opening_has_a_deadline_and_a_late_answer_is_closed),
+        cmocka_unit_test(an_unreachable_server_is_named),
+        cmocka_unit_test(a_failed_step_leaves_the_session_usable),
+        cmocka_unit_test(a_lost_next_hop_is_named_by_its_upstream),
+        cmocka_unit_test(a_lost_link_ends_the_session_at_once),
+        cmocka_unit_test(a_silent_server_can_be_cancelled_and_its_late_result_is_dropped),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
