@@ -1,0 +1,100 @@
+/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message and fuzz_join: make_corpus tests/fuzz/corpus. To be run again when the
+ * schema changes; the seeds are committed. */
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "support/samples.h"
+#include "wire/join.h"
+
+static const char *root;
+
+static void seed(const char *target, const char *name, const void *data, size_t size) {
+    char path[512];
+    snprintf(path, sizeof(path), "%s/%s", root, target);
+    mkdir(path, 0777);
+    snprintf(path, sizeof(path), "%s/%s/%s", root, target, name);
+    FILE *f = fopen(path, "wb");
+    if (f == NULL || fwrite(data, 1, size, f) != size || fclose(f) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static uint8_t buffer[1 + MSG_HEADER_MAX]; /* the message's number, its header */
+
+static void seed_message(unsigned kind, const char *name, enum sample_size how, size_t size) {
+    char full[64];
+    buffer[0] = (uint8_t)kind;
+    snprintf(full, sizeof(full), "%s-%s", name, how == SAMPLE_USUAL ? "usual" : "largest");
+    seed("message", full, buffer, 1 + size);
+}
+
+static void seed_messages(enum sample_size how) {
+    static struct msg_step step;
+    uint8_t *header = buffer + 1;
+    struct msg_hello hello = sample_hello(how);
+    seed_message(0, "hello", how, msg_hello_encode(&hello, header));
+    struct msg_info info = sample_info(how);
+    seed_message(MSG_INFO, "info", how, msg_info_encode(&info, header));
+    struct msg_open open = sample_open(how);
+    seed_message(MSG_OPEN, "open", how, msg_open_encode(&open, header));
+    struct msg_opened opened = sample_opened(how);
+    seed_message(MSG_OPENED, "opened", how, msg_opened_encode(&opened, header));
+    sample_step(&step, how ? HOPS_MAX - 2 : 2, 1, how);
+    seed_message(MSG_STEP, "step", how, msg_step_encode(&step, header));
+    struct msg_result result = sample_result(how);
+    seed_message(MSG_RESULT, "result", how, msg_result_encode(&result, header));
+    struct msg_failed failed = sample_failed(how);
+    seed_message(MSG_FAILED, "failed", how, msg_failed_encode(&failed, header));
+    struct msg_close close = sample_close();
+    seed_message(MSG_CLOSE, "close", how, msg_close_encode(&close, header));
+}
+
+static void seed_frames(void) {
+    static const struct {
+        const char *name;
+        struct frame_header header;
+    } frames[] = {
+        {"hello", {FRAME_HELLO, 0, 90, 0}},
+        {"ping", {FRAME_PING, 0, FRAME_PING_SIZE, 0}},
+        {"data-first", {FRAME_DATA, FRAME_FIRST, FRAME_PAYLOAD_MAX, 1}},
+        {"data-last", {FRAME_DATA, FRAME_LAST, 1, 2}},
+        {"credit", {FRAME_CREDIT, 0, FRAME_CREDIT_SIZE, 3}},
+        {"goodbye", {FRAME_GOODBYE, 0, 20, 0}},
+    };
+    uint8_t bytes[FRAME_HEADER_SIZE];
+    for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++) {
+        frame_encode(&frames[i].header, bytes);
+        seed("frame", frames[i].name, bytes, sizeof(bytes));
+    }
+    frame_preamble_encode(&(struct frame_preamble){.kind = MSG_STEP, .header_size = 500, .body_size = 2304}, bytes);
+    seed("frame", "preamble", bytes, sizeof(bytes));
+}
+
+static void seed_joins(void) {
+    char code[JOIN_CODE_MAX];
+    struct node_ref node = sample_node_ref(9, SAMPLE_USUAL);
+    join_encode(&node, code);
+    seed("join", "usual", code, strlen(code));
+    node = sample_node_ref(9, SAMPLE_LARGEST);
+    join_encode(&node, code);
+    seed("join", "largest", code, strlen(code));
+    /* The protobuf inside one, put together as in a StepHop: the target writes the code around it. */
+    static const char inside[] = "\x0a\x35\x0a\x22\x0a\x20kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk\x12\x0f"
+                                 "127.0.0.1:31330";
+    seed("join", "inside", inside, sizeof(inside) - 1);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: make_corpus FOLDER\n");
+        return 2;
+    }
+    root = argv[1];
+    mkdir(root, 0777);
+    seed_messages(SAMPLE_USUAL);
+    seed_messages(SAMPLE_LARGEST);
+    seed_frames();
+    seed_joins();
+    return 0;
+}
