@@ -72,7 +72,8 @@ static enum corolla_status user_home(char out[DIR_PATH_MAX], const char *instead
 }
 
 /* $own, else $xdg/corolla, else ~/fallback/corolla. The XDG specification has relative paths ignored. */
-static enum corolla_status choose(const char *own, const char *xdg, const char *fallback, const char *sub, char *out, struct corolla_error *err) {
+static enum corolla_status choose(const char *own, const char *xdg, const char *fallback, const char *sub, char *out,
+                                  struct corolla_error *err) {
     const char *base = variable(own);
     if (base != NULL) {
         return finish(base, "", sub, out, err);

@@ -57,7 +57,9 @@ void field_node_ref_get(const Corolla__NodeRef *p, struct node_ref *out) {
     out->n_addrs = field_addrs_get(p->n_addresses, p->addresses, out->addrs);
 }
 
-ProtobufCBinaryData field_bytes_put(const uint8_t *bytes, size_t size) { return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)bytes}; }
+ProtobufCBinaryData field_bytes_put(const uint8_t *bytes, size_t size) {
+    return (ProtobufCBinaryData){.len = size, .data = (uint8_t *)bytes};
+}
 
 char *field_text_put(const char *text, size_t size, char *copy) {
     size_t length = strnlen(text, size - 1);

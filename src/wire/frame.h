@@ -19,21 +19,21 @@
 #define FRAME_SIZE_MAX 65536
 #define FRAME_PAYLOAD_MAX 65528 /* so that a frame is at most 64 KiB and the size fits 16 bits */
 #define FRAME_PREAMBLE_SIZE 8
-#define FRAME_HELLO_MAX 4096               /* a HELLO has at most 400 bytes; the rest is for fields to come */
+#define FRAME_HELLO_MAX 4096 /* a HELLO has at most 400 bytes; the rest is for fields to come */
 #define FRAME_PING_SIZE 8
 #define FRAME_CREDIT_SIZE 4
-#define FRAME_GOODBYE_MAX 257              /* a status and TEXT_SIZE - 1 bytes of text */
-#define MSG_HEADER_MAX 24576               /* a step with 63 hops of 4 addresses has 21 KiB, one with 5 usual hops 500 bytes */
-#define MSG_BODY_MAX (64u << 20)           /* 512 tokens of 32,768 floats */
-#define FRAME_CREDIT_INITIAL (256u << 10)  /* payload bytes that may be under way on a stream, each direction */
+#define FRAME_GOODBYE_MAX 257             /* a status and TEXT_SIZE - 1 bytes of text */
+#define MSG_HEADER_MAX 24576              /* a step with 63 hops of 4 addresses has 21 KiB, one with 5 usual hops 500 bytes */
+#define MSG_BODY_MAX (64u << 20)          /* 512 tokens of 32,768 floats */
+#define FRAME_CREDIT_INITIAL (256u << 10) /* payload bytes that may be under way on a stream, each direction */
 
 enum frame_type {
     FRAME_HELLO = 1, /* stream 0, payload: protobuf Hello; the first frame of each side */
     FRAME_PING,      /* stream 0, payload: 8 opaque bytes, returned in PONG */
     FRAME_PONG,
-    FRAME_DATA,      /* a part of a message */
-    FRAME_CREDIT,    /* payload: u32 LE, more bytes that the receiver of this frame may send on the stream */
-    FRAME_GOODBYE,   /* stream 0, payload: u16 LE status, UTF-8 text: the sender closes the link and says why */
+    FRAME_DATA,    /* a part of a message */
+    FRAME_CREDIT,  /* payload: u32 LE, more bytes that the receiver of this frame may send on the stream */
+    FRAME_GOODBYE, /* stream 0, payload: u16 LE status, UTF-8 text: the sender closes the link and says why */
 };
 enum frame_flag { FRAME_FIRST = 1, FRAME_LAST = 2 };
 

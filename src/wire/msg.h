@@ -29,7 +29,7 @@
 enum msg_kind {
     MSG_INFO_GET = 1, /* empty; answered by INFO */
     MSG_INFO,
-    MSG_OPEN,   /* client -> hop; answered by OPENED or FAILED */
+    MSG_OPEN, /* client -> hop; answered by OPENED or FAILED */
     MSG_OPENED,
     MSG_STEP,   /* client -> first hop -> next hop ...; body: hidden states */
     MSG_RESULT, /* last hop -> client; body: the rows asked for */
@@ -102,10 +102,10 @@ struct hop_timing {
 };
 struct msg_step {
     uint8_t session[SESSION_SIZE], secret[SECRET_SIZE]; /* of the hop that receives it */
-    uint32_t epoch;    /* raised by the client when the chain changes; lower ones are stale */
-    uint32_t position; /* of the first row; what is at and behind it is dropped */
+    uint32_t epoch;                                     /* raised by the client when the chain changes; lower ones are stale */
+    uint32_t position;                                  /* of the first row; what is at and behind it is dropped */
     uint32_t n_tokens;
-    uint32_t n_rows;   /* how many of the last rows come back in the result; 0 is an acknowledgement only */
+    uint32_t n_rows; /* how many of the last rows come back in the result; 0 is an acknowledgement only */
     enum corolla_wire dtype;
     struct node_id client;
     uint32_t n_hops; /* still to come; n_hops + n_timings < HOPS_MAX, so that the receiver has room for its own timing */

@@ -53,7 +53,8 @@ static inline struct node_ref sample_node_ref(unsigned seed, enum sample_size ho
 }
 
 static inline struct msg_hello sample_hello(enum sample_size how) {
-    struct msg_hello m = {.version_min = 1, .version_max = sample_u32(1, how), .features = how ? UINT64_MAX : 1, .boot = how ? UINT64_MAX : 7};
+    struct msg_hello m = {
+        .version_min = 1, .version_max = sample_u32(1, how), .features = how ? UINT64_MAX : 1, .boot = how ? UINT64_MAX : 7};
     m.instance = sample_u32(0, how);
     sample_text(m.agent, NAME_SIZE, "corolla/0.1.0", how);
     m.n_addrs = sample_addrs(m.addrs, how);
@@ -61,11 +62,13 @@ static inline struct msg_hello sample_hello(enum sample_size how) {
 }
 
 static inline struct msg_info sample_info(enum sample_size how) {
-    struct msg_info m = {.n_blocks = how ? BLOCKS_MAX : 30, .n_embd = how ? EMBD_MAX : 576, .begin = how ? 0 : 10, .end = how ? BLOCKS_MAX : 20};
+    struct msg_info m = {
+        .n_blocks = how ? BLOCKS_MAX : 30, .n_embd = how ? EMBD_MAX : 576, .begin = how ? 0 : 10, .end = how ? BLOCKS_MAX : 20};
     sample_bytes(m.model, ID_SIZE, 1);
     sample_text(m.model_name, NAME_SIZE, "SmolLM2 135M Instruct", how);
-    sample_text(m.name, NAME_SIZE, "k\xc3\xbc"
-                                   "che",
+    sample_text(m.name, NAME_SIZE,
+                "k\xc3\xbc"
+                "che",
                 how);
     sample_text(m.version, NAME_SIZE, "0.1.0", how);
     m.session_tokens_max = sample_u32(8192, how);
@@ -81,7 +84,8 @@ static inline struct msg_info sample_info(enum sample_size how) {
 }
 
 static inline struct msg_open sample_open(enum sample_size how) {
-    struct msg_open m = {.begin = 0, .end = how ? BLOCKS_MAX : 10, .max_tokens = sample_u32(512, how), .has_upstream = how == SAMPLE_LARGEST};
+    struct msg_open m = {
+        .begin = 0, .end = how ? BLOCKS_MAX : 10, .max_tokens = sample_u32(512, how), .has_upstream = how == SAMPLE_LARGEST};
     sample_bytes(m.session, SESSION_SIZE, 2);
     sample_bytes(m.model, ID_SIZE, 1);
     if (m.has_upstream) {
@@ -133,7 +137,8 @@ static inline struct msg_result sample_result(enum sample_size how) {
 }
 
 static inline struct msg_failed sample_failed(enum sample_size how) {
-    struct msg_failed m = {.epoch = sample_u32(2, how), .position = sample_u32(44, how), .status = how ? COROLLA_INTERNAL : COROLLA_NO_CACHE};
+    struct msg_failed m = {
+        .epoch = sample_u32(2, how), .position = sample_u32(44, how), .status = how ? COROLLA_INTERNAL : COROLLA_NO_CACHE};
     sample_bytes(m.session, SESSION_SIZE, 2);
     sample_text(m.text, TEXT_SIZE, "no KV cache left: 512 tokens asked, 130 left", how);
     m.retry_after_ms = sample_u32(2000, how);

@@ -19,7 +19,7 @@ static void every_status_has_a_name_and_a_message(void **state) {
     }
     assert_string_equal(corolla_status_name(COROLLA_NO_CACHE), "NO_CACHE");
     assert_string_equal(corolla_status_name(COROLLA_STATUS_COUNT), "UNKNOWN");
-    assert_string_equal(corolla_status_message((enum corolla_status)-1), "unknown status");
+    assert_string_equal(corolla_status_message((enum corolla_status) - 1), "unknown status");
 }
 
 static void numbers_on_the_wire_stay(void **state) {
@@ -45,7 +45,10 @@ static void set_returns_its_status_also_without_an_object(void **state) {
 static void a_hostile_text_cannot_steer_a_terminal(void **state) {
     (void)state;
     struct corolla_error err;
-    err_set(&err, COROLLA_REFUSED, "peer says: %s", "a\x1b[2J\r\nb\x7f\xc2\x9b" "c\xff\xe2\x80\xae" "d");
+    err_set(&err, COROLLA_REFUSED, "peer says: %s",
+            "a\x1b[2J\r\nb\x7f\xc2\x9b"
+            "c\xff\xe2\x80\xae"
+            "d");
     assert_string_equal(err.message, "peer says: a [2J  b  c? d");
 }
 

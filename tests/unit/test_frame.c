@@ -101,8 +101,10 @@ static void a_whole_frame_is_64_kib_at_most(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_header_has_the_bytes_of_the_specification), cmocka_unit_test(sizes_and_streams_fit_the_type),
-        cmocka_unit_test(unknown_types_are_refused),                   cmocka_unit_test(a_preamble_has_its_bytes_and_limits),
+        cmocka_unit_test(a_header_has_the_bytes_of_the_specification),
+        cmocka_unit_test(sizes_and_streams_fit_the_type),
+        cmocka_unit_test(unknown_types_are_refused),
+        cmocka_unit_test(a_preamble_has_its_bytes_and_limits),
         cmocka_unit_test(a_whole_frame_is_64_kib_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

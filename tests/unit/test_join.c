@@ -99,7 +99,8 @@ static void what_is_no_code_is_refused_and_the_output_left_alone(void **state) {
     static char endless[100000];
     memset(endless, 'a', sizeof(endless) - 1);
     memcpy(endless, "corolla1", 8);
-    static const char *const bad[] = {"", " ", "corolla", "corolla1", "corolla1a", "corolla2aaaaaaaa", "petals1aaaa", "corolla1!!!!", endless};
+    static const char *const bad[] = {"",     " ", "corolla", "corolla1", "corolla1a", "corolla2aaaaaaaa", "petals1aaaa", "corolla1!!!!",
+                                      endless};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct node_ref back = {.n_addrs = 3};
         struct corolla_error err;

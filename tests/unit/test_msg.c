@@ -223,7 +223,7 @@ static void a_step_with_one_thing_wrong_is_refused(void **state) {
     refused_step("an end past the numbers");
     step.dtype = (enum corolla_wire)3;
     refused_step("an unknown wire type");
-    step.dtype = (enum corolla_wire)-1;
+    step.dtype = (enum corolla_wire) - 1;
     refused_step("a negative wire type");
     snprintf(step.hops[1].node.addrs[1], ADDR_MAX, "host:0");
     refused_step("port 0");

@@ -49,7 +49,9 @@ static void malformed_bytes_are_not(void **state) {
 static void only_what_does_not_steer_is_printable(void **state) {
     (void)state;
     assert_true(utf8_printable("", 0));
-    assert_true(utf8_printable("K\xc3\xbc" "che 1 \xe6\xbc\xa2", 12));
+    assert_true(utf8_printable("K\xc3\xbc"
+                               "che 1 \xe6\xbc\xa2",
+                               12));
     static const char *const steering[] = {"\x1b", "a\n", "\x7f", "\xc2\x85", "\xe2\x80\xa8", "\xe2\x80\xae", "\xe2\x81\xa6"};
     for (size_t i = 0; i < sizeof(steering) / sizeof(steering[0]); i++) {
         assert_false(utf8_printable(steering[i], strlen(steering[i])));
@@ -87,10 +89,8 @@ static void a_character_cut_at_the_end_is_dropped(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(well_formed_characters_are_read),
-        cmocka_unit_test(malformed_bytes_are_not),
-        cmocka_unit_test(only_what_does_not_steer_is_printable),
-        cmocka_unit_test(cleaning_makes_any_bytes_printable_and_is_done_once),
+        cmocka_unit_test(well_formed_characters_are_read),       cmocka_unit_test(malformed_bytes_are_not),
+        cmocka_unit_test(only_what_does_not_steer_is_printable), cmocka_unit_test(cleaning_makes_any_bytes_printable_and_is_done_once),
         cmocka_unit_test(a_character_cut_at_the_end_is_dropped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
