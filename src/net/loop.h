@@ -1,0 +1,82 @@
+/* loop.h - what the files of this folder share of a net: its loop, its tables, its buffers.
+ *
+ *   net.c      opening, running, stopping; posts and timers
+ *   listen.c   the listener and what it refuses
+ *   dial.c     from a node to a link
+ *   link.c     the life of a link; link_io.c moves its bytes
+ *
+ * One struct net per node; nothing is global, so that many nodes can live in one process.
+ */
+#ifndef COROLLA_NET_LOOP_H
+#define COROLLA_NET_LOOP_H
+
+#include "net/net.h"
+#include "net/address.h"
+#include "net/receive.h"
+#include "net/tls.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#define POSTS_MAX 65536             /* calls that wait for the loop; who posts more waits for room */
+#define READ_SIZE (64u << 10)       /* per read; one buffer serves all links, since the loop is one thread */
+#define CHUNK_PACK (16u << 10)      /* frames are packed into a chunk until it holds this much */
+#define CHUNK_SIZE (CHUNK_PACK + FRAME_SIZE_MAX + 1024)
+#define CHUNKS_FREE_MAX 16
+#define STOP_MS 500                 /* how long net_stop and link_close flush */
+#define GOODBYE_TEXT_MAX (FRAME_GOODBYE_MAX - 2)
+
+/* Ciphertext on its way into a socket. */
+struct chunk {
+    uv_write_t request;
+    struct chunk *next;
+    struct link *link;
+    struct tls_buffer buffer;
+    uint8_t data[CHUNK_SIZE];
+};
+
+struct post {
+    void (*fn)(void *user);
+    void *user;
+};
+
+struct net {
+    struct net_config config; /* its texts are not kept */
+    struct node_ref self;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t stop_timer;
+    uv_tcp_t listener;
+    bool listening, stopping;
+    bool accept_held; /* there was no memory for a connection */
+    struct tls_context *tls;
+    struct pool *pool;
+    struct budget budget;
+    struct link *first, *last; /* all links, the oldest first */
+    uint32_t n_up, n_half_open; /* half-open: accepted, and not yet up */
+    struct dial *dials;
+    struct chunk *out, *chunks_free; /* out: the chunk that is being filled */
+    uint32_t n_chunks_free;
+    uint8_t read_buffer[READ_SIZE];
+    uint8_t record[TLS_RECORD_MAX];
+
+    atomic_bool stop_asked;
+    atomic_uintptr_t thread; /* the loop thread; until net_run, the one that opened */
+    pthread_mutex_t lock;    /* of the posts */
+    pthread_cond_t room;
+    struct post *posts; /* ring of POSTS_MAX */
+    uint32_t posts_head, n_posts;
+};
+
+/* listen.c */
+enum corolla_status listen_open(struct net *net, const struct net_config *config, struct corolla_error *err);
+void listen_retry(struct net *net); /* accepts a connection that was held back */
+/* dial.c */
+void dial_link_up(struct net *net, struct link *link); /* somebody may wait for this node */
+void dial_stop_all(struct net *net);
+/* net.c: memory came back or somebody waits for it; called by the loop's wake-up */
+void net_watch_memory(struct net *net);
+void net_link_gone(struct net *net);
+
+#endif

@@ -1,0 +1,384 @@
+/* receive.c - see receive.h. */
+#include "net/receive.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <assert.h>
+
+/* ---- budget ---------------------------------------------------------------------------------------------------- */
+
+static size_t share(size_t max) { return max - max / 8; }
+
+bool budget_over_link(const struct budget *budget, const struct account *account) { return account_held(account) > budget->link_max; }
+bool budget_over_total(const struct budget *budget) { return pool_held(budget->pool) > budget->total_max; }
+
+static void unreserve(struct stream *stream, size_t bytes) {
+    struct streams *s = stream->owner;
+    if (bytes > stream->in.reserved)
+        bytes = stream->in.reserved;
+    stream->in.reserved -= bytes;
+    s->reserved -= bytes;
+    s->budget->reserved -= bytes;
+}
+
+static void wait_begin(struct stream *stream) {
+    struct budget *budget = stream->owner->budget;
+    stream->wait_prev = budget->last;
+    *(budget->last ? &budget->last->wait_next : &budget->first) = stream;
+    budget->last = stream;
+    stream->in.waiting = true;
+    stream->owner->n_waiting++;
+    budget->ungranted += stream->in.got;
+}
+
+static void wait_end(struct stream *stream) {
+    struct budget *budget = stream->owner->budget;
+    if (!stream->in.waiting)
+        return;
+    *(stream->wait_prev ? &stream->wait_prev->wait_next : &budget->first) = stream->wait_next;
+    *(stream->wait_next ? &stream->wait_next->wait_prev : &budget->last) = stream->wait_prev;
+    stream->wait_prev = stream->wait_next = NULL;
+    stream->in.waiting = false;
+    stream->owner->n_waiting--;
+    budget->ungranted -= stream->in.got;
+}
+
+enum granted { GRANTED, LINK_FULL, TOTAL_FULL };
+
+static enum granted grant(struct stream *stream) {
+    struct streams *s = stream->owner;
+    struct budget *budget = s->budget;
+    struct incoming *in = &stream->in;
+    size_t need = in->p.body_size > body_capacity(in->body) ? in->p.body_size - body_capacity(in->body) : 0;
+    if (account_held(s->account) + s->reserved + need > share(budget->link_max))
+        return LINK_FULL;
+    if (pool_held(budget->pool) + budget->reserved + need > share(budget->total_max))
+        return TOTAL_FULL;
+    wait_end(stream);
+    in->granted = true;
+    in->reserved = need;
+    s->reserved += need;
+    budget->reserved += need;
+    return GRANTED;
+}
+
+void budget_grant(struct budget *budget) {
+    struct stream *next = NULL;
+    budget->total_full = false;
+    for (struct stream *stream = budget->first; stream; stream = next) {
+        next = stream->wait_next;
+        enum granted granted = grant(stream);
+        if (granted == TOTAL_FULL) {
+            budget->total_full = true;
+            return;
+        }
+        if (granted == LINK_FULL)
+            continue; /* the other links need not wait for this one */
+        stream->in.mark_us = 0; /* its deadline starts with the next tick */
+        receive_list_credit(stream);
+        if (stream->owner->on_credit)
+            stream->owner->on_credit(stream->owner->user);
+    }
+}
+
+/* A large message begins: granted at once when nobody waits before it. */
+static void grant_or_wait(struct stream *stream) {
+    struct budget *budget = stream->owner->budget;
+    enum granted granted = stream->owner->n_waiting > 0 ? LINK_FULL : budget->total_full ? TOTAL_FULL : grant(stream);
+    if (granted == GRANTED)
+        return;
+    if (granted == TOTAL_FULL)
+        budget->total_full = true;
+    wait_begin(stream);
+    if (budget->on_wait)
+        budget->on_wait(budget->user);
+}
+
+/* ---- credit ---------------------------------------------------------------------------------------------------- */
+
+void receive_list_credit(struct stream *stream) {
+    struct streams *s = stream->owner;
+    if (stream->credit_listed || stream->consumed == 0)
+        return;
+    stream->credit_next = NULL;
+    *(s->credit_last ? &s->credit_last->credit_next : &s->credit_first) = stream;
+    s->credit_last = stream;
+    stream->credit_listed = true;
+}
+
+bool receive_credit_next(struct streams *s, uint32_t *out_id, uint32_t *out_amount) {
+    for (struct stream *stream = s->credit_first; stream; stream = s->credit_first) {
+        s->credit_first = stream->credit_next;
+        if (!s->credit_first)
+            s->credit_last = NULL;
+        stream->credit_listed = false;
+        if (stream->in.waiting)
+            continue; /* it was listed before the message that waits began; its grant lists it again */
+        *out_id = stream->id;
+        *out_amount = stream->consumed;
+        stream->unrenewed -= stream->consumed;
+        stream->consumed = 0;
+        return true;
+    }
+    return false;
+}
+
+static void renew(struct stream *stream) {
+    if (stream->in.waiting)
+        return;
+    bool half = stream->consumed >= FRAME_CREDIT_INITIAL / 2;
+    if (half || (stream->owner->n >= STREAM_CROWDED && !stream->in.active))
+        receive_list_credit(stream);
+}
+
+/* ---- messages -------------------------------------------------------------------------------------------------- */
+
+/* The message is complete, or dropped with its blocks given back. */
+static void incoming_end(struct stream *stream) {
+    struct streams *s = stream->owner;
+    wait_end(stream);
+    unreserve(stream, stream->in.reserved);
+    if (stream->in.got >= FRAME_PREAMBLE_SIZE) {
+        s->n_incoming--;
+        if (stream->in.large)
+            s->n_incoming_large--;
+    }
+    memset(&stream->in, 0, sizeof(stream->in));
+}
+
+void receive_drop(struct stream *stream) {
+    struct streams *s = stream->owner;
+    if (stream->in.active) {
+        pool_give(s->pool, stream->in.header);
+        pool_give(s->pool, stream->in.body);
+        incoming_end(stream);
+    }
+    for (struct stream **at = &s->credit_first, *last = NULL; stream->credit_listed && *at; last = *at, at = &(*at)->credit_next) {
+        if (*at != stream)
+            continue;
+        *at = stream->credit_next;
+        if (s->credit_last == stream)
+            s->credit_last = last;
+        stream->credit_listed = false;
+        break;
+    }
+}
+
+/* The preamble is there: counts the message and takes its first memory. */
+static enum corolla_status incoming_start(struct receiver *r, struct stream *stream, struct corolla_error *err) {
+    struct streams *s = stream->owner;
+    struct incoming *in = &stream->in;
+    enum corolla_status status = frame_preamble_decode(in->preamble, &in->p, err);
+    if (status != COROLLA_OK) {
+        in->got = 0; /* not counted */
+        return COROLLA_PEER_FAULT;
+    }
+    in->size = FRAME_PREAMBLE_SIZE + (size_t)in->p.header_size + in->p.body_size;
+    in->large = in->size > STREAM_LARGE;
+    in->mark_us = r->now_us;
+    s->n_incoming++;
+    if (in->large)
+        s->n_incoming_large++;
+    if (s->n_incoming > STREAM_PARTIAL_MAX + 1) /* the one that just begins may be whole in its first frame */
+        return err_set(err, COROLLA_PEER_FAULT, "more than %d messages half-sent", STREAM_PARTIAL_MAX);
+    if (s->n_incoming_large > STREAM_LARGE_MAX)
+        return err_set(err, COROLLA_PEER_FAULT, "more than %d large messages half-sent", STREAM_LARGE_MAX);
+    in->header = pool_take(s->pool, s->account, in->p.header_size);
+    if (!in->header)
+        return err_set(err, COROLLA_NOMEM, "no memory for a message header of %u bytes", in->p.header_size);
+    if (in->p.body_size > 0) {
+        size_t first = in->large && in->p.body_size > RECEIVE_STEP ? RECEIVE_STEP : in->p.body_size;
+        in->body = pool_take(s->pool, s->account, first);
+        if (!in->body)
+            return err_set(err, COROLLA_NOMEM, "no memory for a message body of %u bytes", in->p.body_size);
+    }
+    if (in->large)
+        grant_or_wait(stream);
+    return COROLLA_OK;
+}
+
+/* Room for the next bytes of the body. A message that waits for its grant cannot get here: its credit ends before. */
+static enum corolla_status incoming_grow(struct stream *stream, struct corolla_error *err) {
+    struct streams *s = stream->owner;
+    struct incoming *in = &stream->in;
+    size_t head = FRAME_PREAMBLE_SIZE + (size_t)in->p.header_size;
+    if (in->got < head || in->got == in->size || in->got - head < body_capacity(in->body))
+        return COROLLA_OK;
+    assert(in->granted);
+    size_t before = body_capacity(in->body), wanted = before * 4 < in->p.body_size ? before * 4 : in->p.body_size;
+    if (!pool_grow(s->pool, &in->body, in->got - head, wanted))
+        return err_set(err, COROLLA_NOMEM, "no memory for a message body of %u bytes", in->p.body_size);
+    unreserve(stream, body_capacity(in->body) - before);
+    return COROLLA_OK;
+}
+
+static void deliver(struct receiver *r, struct stream *stream) {
+    struct incoming *in = &stream->in;
+    if (in->body)
+        in->body->size = in->p.body_size;
+    r->id = stream->id;
+    r->header = in->header;
+    r->message = (struct message){(enum msg_kind)in->p.kind, in->header->data, in->p.header_size, in->body};
+    incoming_end(stream);
+}
+
+/* The frame must end where LAST says that the message ends. */
+static enum corolla_status check_extent(const struct receiver *r, struct corolla_error *err) {
+    const struct incoming *in = &r->stream->in;
+    size_t end = in->got + r->left;
+    if (end > in->size)
+        return err_set(err, COROLLA_PEER_FAULT, "a message is longer than it said");
+    if ((end == in->size) != ((r->frame.flags & FRAME_LAST) != 0))
+        return err_set(err, COROLLA_PEER_FAULT, "the end of a message is marked wrongly");
+    return COROLLA_OK;
+}
+
+/* ---- frames ---------------------------------------------------------------------------------------------------- */
+
+void receive_init(struct receiver *r, struct streams *streams) {
+    memset(r, 0, sizeof(*r));
+    r->streams = streams;
+}
+
+static enum corolla_status data_begin(struct receiver *r, struct corolla_error *err) {
+    bool full = false, first = (r->frame.flags & FRAME_FIRST) != 0;
+    struct stream *stream = stream_get(r->streams, r->frame.stream, &full);
+    if (!stream)
+        return full ? err_set(err, COROLLA_PEER_FAULT, "more than %d streams in use", STREAM_TABLE_MAX)
+                    : err_set(err, COROLLA_NOMEM, "no memory for a stream");
+    if (r->frame.size > FRAME_CREDIT_INITIAL - stream->unrenewed)
+        return err_set(err, COROLLA_PEER_FAULT, "data beyond the credit of stream %u", stream->id);
+    if (first == stream->in.active)
+        return err_set(err, COROLLA_PEER_FAULT, first ? "a message began inside of another" : "a part of no message");
+    stream->in.active = true;
+    stream->unrenewed += r->frame.size;
+    r->stream = stream;
+    return first ? COROLLA_OK : check_extent(r, err);
+}
+
+static enum corolla_status frame_begin(struct receiver *r, struct corolla_error *err) {
+    if (frame_decode(r->head, &r->frame, err) != COROLLA_OK)
+        return COROLLA_PEER_FAULT;
+    r->left = r->frame.size;
+    r->stream = NULL;
+    if (!r->greeted && r->frame.type != FRAME_HELLO && r->frame.type != FRAME_GOODBYE)
+        return err_set(err, COROLLA_PEER_FAULT, "a frame of type %u before HELLO", r->frame.type);
+    if (r->greeted && r->frame.type == FRAME_HELLO)
+        return err_set(err, COROLLA_PEER_FAULT, "a second HELLO");
+    return r->frame.type == FRAME_DATA ? data_begin(r, err) : COROLLA_OK;
+}
+
+static void frame_end(struct receiver *r, enum receive_event *event) {
+    r->head_got = 0;
+    if (!r->stream) {
+        *event = RECEIVE_CONTROL;
+        return;
+    }
+    struct stream *stream = r->stream;
+    r->stream = NULL;
+    if (stream->in.got == stream->in.size) {
+        deliver(r, stream);
+        *event = RECEIVE_MESSAGE;
+    }
+    renew(stream);
+}
+
+static enum corolla_status data_got(struct receiver *r, size_t n, struct corolla_error *err) {
+    struct incoming *in = &r->stream->in;
+    enum corolla_status status = COROLLA_OK;
+    in->got += n;
+    r->stream->consumed += (uint32_t)n;
+    if (in->waiting)
+        r->streams->budget->ungranted += n;
+    if (in->got == FRAME_PREAMBLE_SIZE) {
+        status = incoming_start(r, r->stream, err);
+        if (status == COROLLA_OK)
+            status = check_extent(r, err);
+    }
+    if (status == COROLLA_OK && in->got >= FRAME_PREAMBLE_SIZE)
+        status = incoming_grow(r->stream, err);
+    if (status == COROLLA_OK && r->left == 0 && in->got < in->size && r->streams->n_incoming > STREAM_PARTIAL_MAX)
+        status = err_set(err, COROLLA_PEER_FAULT, "more than %d messages half-sent", STREAM_PARTIAL_MAX);
+    if (status == COROLLA_OK && in->waiting && r->streams->budget->ungranted > r->streams->budget->total_max / 4)
+        status = err_set(err, COROLLA_BUSY, "too many messages wait for memory");
+    return status;
+}
+
+size_t receive_want(struct receiver *r, uint8_t **out_at) {
+    if (r->head_got < FRAME_HEADER_SIZE) {
+        *out_at = r->head + r->head_got;
+        return FRAME_HEADER_SIZE - r->head_got;
+    }
+    if (!r->stream) {
+        *out_at = r->control + (r->frame.size - r->left);
+        return r->left;
+    }
+    struct incoming *in = &r->stream->in;
+    size_t head = FRAME_PREAMBLE_SIZE + (size_t)in->p.header_size, room;
+    if (in->got < FRAME_PREAMBLE_SIZE) {
+        *out_at = in->preamble + in->got;
+        room = FRAME_PREAMBLE_SIZE - in->got;
+    } else if (in->got < head) {
+        *out_at = in->header->data + (in->got - FRAME_PREAMBLE_SIZE);
+        room = head - in->got;
+    } else {
+        *out_at = in->body->data + (in->got - head);
+        room = body_capacity(in->body) - (in->got - head);
+    }
+    return room < r->left ? room : r->left;
+}
+
+enum corolla_status receive_got(struct receiver *r, size_t n, enum receive_event *out_event, struct corolla_error *err) {
+    enum corolla_status status = COROLLA_OK;
+    *out_event = RECEIVE_NOTHING;
+    if (r->head_got < FRAME_HEADER_SIZE) {
+        if (r->head_got == 0)
+            r->frame_us = r->now_us;
+        r->head_got += n;
+        if (r->head_got < FRAME_HEADER_SIZE)
+            return COROLLA_OK;
+        status = frame_begin(r, err);
+    } else {
+        assert(n <= r->left);
+        r->left -= n;
+        if (r->stream)
+            status = data_got(r, n, err);
+    }
+    if (status == COROLLA_OK && r->left == 0)
+        frame_end(r, out_event);
+    return status;
+}
+
+/* ---- deadlines ------------------------------------------------------------------------------------------------- */
+
+static bool message_stalled(struct incoming *in, uint64_t now_us, uint64_t limit_us) {
+    if (in->waiting || in->mark_us == 0 || in->got - in->mark_bytes >= RECEIVE_PROGRESS_MIN) {
+        in->mark_bytes = in->got;
+        in->mark_us = now_us;
+        return false;
+    }
+    return now_us - in->mark_us > limit_us;
+}
+
+bool receive_stalled(struct receiver *r, uint64_t now_us, uint64_t limit_us) {
+    if (r->head_got > 0 && now_us - r->frame_us > limit_us)
+        return true;
+    if (r->streams->n_incoming == 0)
+        return false;
+    for (size_t b = 0; b < STREAM_BUCKETS; b++) {
+        for (struct stream *stream = r->streams->buckets[b]; stream; stream = stream->chain) {
+            if (stream->in.active && message_stalled(&stream->in, now_us, limit_us))
+                return true;
+        }
+    }
+    return false;
+}
+
+void receive_rest(struct receiver *r, uint64_t now_us) {
+    r->frame_us = now_us;
+    for (size_t b = 0; b < STREAM_BUCKETS; b++) {
+        for (struct stream *stream = r->streams->buckets[b]; stream; stream = stream->chain)
+            stream->in.mark_us = now_us;
+    }
+}

@@ -1,0 +1,36 @@
+/* send.h - the sending half of the streams of a link: queues, credit, and which frame goes next.
+ *
+ * Order: within a stream, first in first out. Between streams: urgent before bulk (a stream has the priority of its first
+ * message), round robin within a priority. Every SEND_URGENT_RUN urgent frames one bulk frame may pass, so that a half-sent
+ * message does not run into the receiver's deadline. Some of the half-sent messages that a link may have are kept for urgent ones.
+ *
+ * Threads: the loop thread.
+ */
+#ifndef COROLLA_NET_SEND_H
+#define COROLLA_NET_SEND_H
+
+#include "net/stream.h"
+
+#define SEND_URGENT_RUN 16
+#define SEND_FRAME_MIN (16u << 10) /* wait for more credit rather than cut smaller frames */
+
+/* Queues a message; takes the body in any case. NOMEM: out of memory, or over the bounds of the queue or the table. */
+enum corolla_status send_queue(struct streams *s, uint32_t id, enum link_priority priority, enum msg_kind kind, const uint8_t *header,
+                               size_t header_size, struct body *body);
+
+/* The next frame: its header, and its payload in two parts that stay valid until send_sent(). */
+struct send_frame {
+    struct stream *stream;
+    struct frame_header frame;
+    const uint8_t *part[2];
+    size_t part_size[2];
+};
+bool send_pick(struct streams *s, struct send_frame *out); /* false: nothing can go now */
+void send_sent(const struct send_frame *frame);            /* of the last pick, before the next */
+bool send_pending(const struct streams *s);                /* anything queued at all */
+
+/* A CREDIT frame came. */
+enum corolla_status send_credit(struct streams *s, uint32_t id, uint32_t amount, struct corolla_error *err);
+void send_drop(struct stream *stream); /* for stream.c: gives back all that is queued */
+
+#endif
