@@ -40,6 +40,13 @@ static void compare(const char *title, const float *ours, const float *theirs, s
                  allowed.nmse);
 }
 
+static uint32_t argmax(const float *logits, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (logits[i] > logits[best]) best = i;
+    return best;
+}
+
 static void check_model(const char *title, const struct tiny_config *model, enum corolla_kv kv, struct tolerance allowed) {
     const char *path = scratch_file("parity.gguf");
     const uint32_t cuts[] = {1, model->n_blocks};
@@ -134,9 +141,54 @@ static void a_sliding_window_agrees_with_libllama_whose_cache_forgets(void **sta
     }
 }
 
+/* By induction over positions: each token that corolla chose is libllama's choice behind the same tokens. */
+static void check_greedy(struct chain *chain, struct oracle *oracle, uint32_t prompt) {
+    enum { PROMPT = 6, NEW = 64 };
+    int32_t tokens[PROMPT + NEW];
+    struct lane lane;
+    float *hidden = malloc((size_t)PROMPT * chain->n_embd * sizeof *hidden);
+    float *ours = malloc((size_t)chain->n_vocab * sizeof *ours), *theirs = malloc((size_t)(PROMPT + NEW) * chain->n_vocab * sizeof *theirs);
+    assert_true(hidden && ours && theirs);
+    random_tokens(prompt, chain->n_vocab, tokens, PROMPT);
+    lane_open(&lane, chain, PROMPT + NEW);
+    lane_run(&lane, 0, tokens, PROMPT, PROMPT, hidden);
+    memmove(hidden, hidden + (size_t)(PROMPT - 1) * chain->n_embd, chain->n_embd * sizeof *hidden);
+    for (uint32_t i = PROMPT; i < PROMPT + NEW; i++) {
+        chain_logits(chain, hidden, 1, ours);
+        tokens[i] = (int32_t)argmax(ours, chain->n_vocab);
+        lane_run(&lane, i, &tokens[i], 1, 1, hidden);
+    }
+    assert_true(oracle_logits(oracle, tokens, PROMPT + NEW, 512, 0, theirs));
+    for (uint32_t i = PROMPT; i < PROMPT + NEW; i++)
+        if (argmax(theirs + (size_t)(i - 1) * chain->n_vocab, chain->n_vocab) != (uint32_t)tokens[i])
+            fail_msg("prompt %u: greedy token %u differs from libllama's", prompt, i - PROMPT);
+    lane_close(&lane);
+    free(hidden);
+    free(ours);
+    free(theirs);
+}
+
+static void greedy_tokens_of_f32_weights_equal_libllamas(void **state) {
+    (void)state;
+    for (size_t a = 0; a < 3; a++) {
+        struct tiny_config c;
+        struct chain chain;
+        const char *path = scratch_file("greedy.gguf");
+        tiny_config_default(&c, archs[a]);
+        assert_true(tiny_write(&c, path));
+        struct oracle *oracle = oracle_open(path, 256, true);
+        assert_non_null(oracle);
+        chain_open(&chain, &(struct chain_config){.path = path, .cuts = (uint32_t[]){1, 3, 5}, .n_cuts = 3, .threads = 1, .kv = COROLLA_KV_F32});
+        for (uint32_t prompt = 0; prompt < 20; prompt++) check_greedy(&chain, oracle, prompt);
+        chain_close(&chain);
+        oracle_close(oracle);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_and_weight_type_agrees_with_libllama),
+        cmocka_unit_test(greedy_tokens_of_f32_weights_equal_libllamas),
         cmocka_unit_test(rope_scalings_agree_with_libllama),
         cmocka_unit_test(tied_heads_and_head_sharing_agree_with_libllama),
         cmocka_unit_test(a_sliding_window_agrees_with_libllama_whose_cache_forgets),
