@@ -171,22 +171,24 @@ static enum corolla_status no_chain(const struct chain_request *request, const s
             char theirs[13], ours[13];
             hex_encode(server->model, 6, theirs);
             hex_encode(request->model, 6, ours);
-            return err_set(err, why, "%s hosts another model (id %s..., wanted %s...) and nobody else has blocks %s", server->label, theirs, ours,
-                           gaps);
+            return err_set(err, why, "%s hosts another model (id %s..., wanted %s...) and nobody else has blocks %s", server->label, theirs,
+                           ours, gaps);
         }
         if (server->end <= begin || server->begin >= end) continue;
         if (why == COROLLA_DRAINING) return err_set(err, why, "%s is leaving and nobody else has blocks %s", server->label, gaps);
         if (why == COROLLA_UNSUPPORTED)
-            return err_set(err, why, "%s does not take this wire type and nobody else has blocks %s: choose another --wire", server->label, gaps);
+            return err_set(err, why, "%s does not take this wire type and nobody else has blocks %s: choose another --wire", server->label,
+                           gaps);
         if (why == COROLLA_NO_CACHE)
-            return err_set(err, why, "%s has cache left for a session of %llu tokens, not of %u, and nobody else has blocks %s", server->label,
-                           (unsigned long long)server->tokens_max, request->max_tokens, gaps);
+            return err_set(err, why, "%s has cache left for a session of %llu tokens, not of %u, and nobody else has blocks %s",
+                           server->label, (unsigned long long)server->tokens_max, request->max_tokens, gaps);
         return err_set(err, why, "%s announces the impossible blocks %u:%u", server->label, server->begin, server->end);
     }
     return err_set(err, COROLLA_NO_CHAIN, "no server for blocks %s: start one, or join one that has them", gaps);
 }
 
-static enum corolla_status refuse_inexact(const struct search *s, const struct chain *chain, enum corolla_wire wire, struct corolla_error *err) {
+static enum corolla_status refuse_inexact(const struct search *s, const struct chain *chain, enum corolla_wire wire,
+                                          struct corolla_error *err) {
     if (wire != COROLLA_WIRE_F32) return err_set(err, COROLLA_REFUSED, "a 16-bit wire is not exact: use the wire type f32");
     const struct chain_server *first = &s->servers[chain->hops[0].server];
     for (uint32_t i = 0; i < chain->n_hops; i++) {
@@ -196,7 +198,8 @@ static enum corolla_status refuse_inexact(const struct search *s, const struct c
             return err_set(err, COROLLA_REFUSED, "%s (blocks %u:%u) does not compute exactly, and no exact chain covers all blocks",
                            server->label, hop->begin, hop->end);
         if (server->arithmetic_class != first->arithmetic_class)
-            return err_set(err, COROLLA_REFUSED, "%s (blocks %u:%u) is of another arithmetic class than %s, and no chain of one class covers all blocks",
+            return err_set(err, COROLLA_REFUSED,
+                           "%s (blocks %u:%u) is of another arithmetic class than %s, and no chain of one class covers all blocks",
                            server->label, hop->begin, hop->end, first->label);
     }
     return err_set(err, COROLLA_INTERNAL, "an exact chain was taken for an inexact one");
@@ -215,7 +218,8 @@ static bool choose_exact(struct search *s, uint64_t usable, struct chain *out) {
         if ((left >> first & 1) == 0) continue;
         s->allowed = 0;
         for (uint32_t i = first; i < s->n; i++)
-            if ((left >> i & 1) != 0 && s->servers[i].arithmetic_class == s->servers[first].arithmetic_class) s->allowed |= UINT64_C(1) << i;
+            if ((left >> i & 1) != 0 && s->servers[i].arithmetic_class == s->servers[first].arithmetic_class)
+                s->allowed |= UINT64_C(1) << i;
         left &= ~s->allowed;
         if (!search_run(s, &chain)) continue;
         bool better = chain.cost_ns < out->cost_ns || (chain.cost_ns == out->cost_ns && chain.slowest_ns < out->slowest_ns);
@@ -246,7 +250,8 @@ static enum corolla_status choose(const struct chain_request *request, struct se
 enum corolla_status chain_choose(const struct chain_request *request, const struct chain_server *servers, size_t n, struct chain *out_chain,
                                  struct corolla_error *err) {
     size_t n_labels, label_bytes;
-    if (n > CHAIN_SERVERS_MAX) return err_set(err, COROLLA_INVALID, "%zu servers are more than the %d that can be weighed", n, CHAIN_SERVERS_MAX);
+    if (n > CHAIN_SERVERS_MAX)
+        return err_set(err, COROLLA_INVALID, "%zu servers are more than the %d that can be weighed", n, CHAIN_SERVERS_MAX);
     if (request->n_blocks == 0) return err_set(err, COROLLA_INVALID, "the model has no blocks");
     if (!size_mul((size_t)request->n_blocks + 1, LABELS_MAX, &n_labels) || !size_mul(n_labels, sizeof(struct label), &label_bytes))
         return err_set(err, COROLLA_NOMEM, "out of memory for a chain over %u blocks", request->n_blocks);

@@ -47,9 +47,11 @@ static enum corolla_status check_arguments(const struct corolla_session *session
                                            const struct corolla_generation *generation, const struct corolla_result *out_result,
                                            struct corolla_error *err) {
     if (tokens == NULL || n == 0) return err_set(err, COROLLA_INVALID, "generation needs at least one token to start from");
-    if (generation == NULL || out_result == NULL) return err_set(err, COROLLA_INVALID, "generation needs its parameters and a place for the result");
+    if (generation == NULL || out_result == NULL)
+        return err_set(err, COROLLA_INVALID, "generation needs its parameters and a place for the result");
     if (position > session->position)
-        return err_set(err, COROLLA_BAD_POSITION, "generation at position %u, but only %u positions are filled", position, session->position);
+        return err_set(err, COROLLA_BAD_POSITION, "generation at position %u, but only %u positions are filled", position,
+                       session->position);
     if (n > session->max_tokens - position)
         return err_set(err, COROLLA_TOO_LONG, "a prompt of %zu tokens at position %u does not fit: the session was opened for %u tokens", n,
                        position, session->max_tokens);

@@ -20,7 +20,8 @@ struct local {
 };
 
 /* Rows [begin, begin + n) of the run. The engine is ours. */
-static enum corolla_status compute(struct local *local, const struct session_run *run, uint32_t begin, uint32_t n, struct corolla_error *err) {
+static enum corolla_status compute(struct local *local, const struct session_run *run, uint32_t begin, uint32_t n,
+                                   struct corolla_error *err) {
     size_t row = local->base.n_embd;
     if (run->tokens != NULL) {
         enum corolla_status status = edges_embed(local->swarm->edges, run->tokens + begin, n, local->rows, err);
@@ -72,7 +73,8 @@ static void local_close(struct corolla_session *session) {
 
 static const struct session_ops local_ops = {.step = local_step, .logits = local_logits, .close = local_close};
 
-enum corolla_status local_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens, struct corolla_error *err) {
+enum corolla_status local_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                               struct corolla_error *err) {
     const struct corolla_model_info *info = &swarm->model->info;
     size_t values, bytes;
     uint32_t chunk = max_tokens < BATCH_ROWS_MAX ? max_tokens : BATCH_ROWS_MAX;

@@ -4,6 +4,7 @@
 
 #include "client/swarm.h"
 
-enum corolla_status local_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens, struct corolla_error *err);
+enum corolla_status local_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                               struct corolla_error *err);
 
 #endif

@@ -217,7 +217,8 @@ bool peers_first_error(struct peers *peers, struct corolla_error *out_error) {
 /* ---- opening and closing --------------------------------------------------------------------------------------- */
 
 static enum corolla_status add_joins(struct peers *peers, const struct peers_config *config, struct corolla_error *err) {
-    if (config->n_joins == 0) return err_set(err, COROLLA_INVALID, "no servers are named: give the join code of at least one, or choose local");
+    if (config->n_joins == 0)
+        return err_set(err, COROLLA_INVALID, "no servers are named: give the join code of at least one, or choose local");
     for (size_t i = 0; i < config->n_joins; i++) {
         struct node_ref ref;
         enum corolla_status status = join_decode(config->joins[i], &ref, err);

@@ -122,7 +122,8 @@ static enum corolla_status wait_flight(struct remote *remote, struct flight *out
 /* ---- runs ------------------------------------------------------------------------------------------------------ */
 
 /* Puts the rows [begin, begin + n) of a run into the ring and tells the loop thread. */
-static enum corolla_status launch(struct remote *remote, const struct session_run *run, uint32_t begin, uint32_t n, struct corolla_error *err) {
+static enum corolla_status launch(struct remote *remote, const struct session_run *run, uint32_t begin, uint32_t n,
+                                  struct corolla_error *err) {
     size_t values = (size_t)n * remote->base.n_embd;
     const float *rows = remote->rows;
     if (run->tokens != NULL) {
@@ -148,7 +149,8 @@ static enum corolla_status launch(struct remote *remote, const struct session_ru
 }
 
 /* Takes the rows of a result that is back. */
-static enum corolla_status land(struct remote *remote, const struct session_run *run, const struct flight *flight, struct corolla_error *err) {
+static enum corolla_status land(struct remote *remote, const struct session_run *run, const struct flight *flight,
+                                struct corolla_error *err) {
     struct corolla_session *session = &remote->base;
     for (uint32_t i = 0; i < flight->n_timings && i < remote->n_hops; i++) {
         session->timings[i].queue_us += flight->timings[i].queue_us;

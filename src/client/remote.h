@@ -17,8 +17,8 @@
 #include "client/session.h"
 #include "client/swarm.h"
 
-#define REMOTE_CHUNK 128  /* rows of one step: short enough that hops overlap, long enough for the matrices to be efficient */
-#define REMOTE_FLIGHTS 8  /* steps under way at once: keeps a chain of that many hops busy and bounds the memory of a prompt */
+#define REMOTE_CHUNK 128 /* rows of one step: short enough that hops overlap, long enough for the matrices to be efficient */
+#define REMOTE_FLIGHTS 8 /* steps under way at once: keeps a chain of that many hops busy and bounds the memory of a prompt */
 
 enum hop_state { HOP_DIALLING, HOP_OPENING, HOP_OPEN };
 
@@ -53,23 +53,23 @@ struct remote {
     /* guarded by peers->lock */
     pthread_cond_t changed;
     uint32_t n_open;
-    bool failed;                 /* the opening or the running epoch failed: error says why */
-    bool broken;                 /* for good */
+    bool failed; /* the opening or the running epoch failed: error says why */
+    bool broken; /* for good */
     struct corolla_error error;
     uint32_t epoch;
-    uint32_t head, count;                 /* of the ring */
+    uint32_t head, count; /* of the ring */
     struct flight flights[REMOTE_FLIGHTS];
 
     /* loop thread only */
     struct remote *next; /* in peers->remotes */
-    uint32_t dials; /* callbacks to come */
+    uint32_t dials;      /* callbacks to come */
     bool closing;
     struct msg_step step; /* the fields that do not change are filled in once */
 
     /* caller only */
     uint32_t chunk;
-    bool dirty;    /* the next run raises the epoch */
-    float *rows;   /* [chunk, n_embd] */
+    bool dirty;  /* the next run raises the epoch */
+    float *rows; /* [chunk, n_embd] */
 };
 
 enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct chain *chain,

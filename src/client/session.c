@@ -34,10 +34,11 @@ static enum corolla_status check_run(const struct corolla_session *session, cons
     if (run->n_rows > run->n || (run->n_rows > 0 && run->out == NULL))
         return err_set(err, COROLLA_INVALID, "%u rows of output asked of a step of %u rows", run->n_rows, run->n);
     if (run->position > session->position)
-        return err_set(err, COROLLA_BAD_POSITION, "a step at position %u, but only %u positions are filled", run->position, session->position);
+        return err_set(err, COROLLA_BAD_POSITION, "a step at position %u, but only %u positions are filled", run->position,
+                       session->position);
     if (run->n > session->max_tokens - run->position)
-        return err_set(err, COROLLA_TOO_LONG, "%u rows at position %u do not fit: the session was opened for %u tokens", run->n, run->position,
-                       session->max_tokens);
+        return err_set(err, COROLLA_TOO_LONG, "%u rows at position %u do not fit: the session was opened for %u tokens", run->n,
+                       run->position, session->max_tokens);
     return COROLLA_OK;
 }
 
@@ -95,7 +96,8 @@ enum corolla_status corolla_session_logits(struct corolla_session *session, cons
 size_t corolla_session_timings(const struct corolla_session *session, struct corolla_hop_timing *out_timings, size_t max,
                                uint32_t *out_total_us) {
     for (size_t i = 0; i < session->n_timings && i < max; i++)
-        out_timings[i] = (struct corolla_hop_timing){.queue_us = session->timings[i].queue_us, .compute_us = session->timings[i].compute_us};
+        out_timings[i] =
+            (struct corolla_hop_timing){.queue_us = session->timings[i].queue_us, .compute_us = session->timings[i].compute_us};
     if (out_total_us != NULL) *out_total_us = session->total_us;
     return session->n_timings;
 }

@@ -41,14 +41,16 @@ void swarm_engine_leave(struct corolla_swarm *swarm) {
     pthread_mutex_unlock(&t->lock);
 }
 
-enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden, struct corolla_error *err) {
+enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden,
+                                struct corolla_error *err) {
     swarm_engine_enter(swarm);
     enum corolla_status status = edges_embed(swarm->edges, tokens, n, out_hidden, err);
     swarm_engine_leave(swarm);
     return status;
 }
 
-enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidden, uint32_t n, float *out_logits, struct corolla_error *err) {
+enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidden, uint32_t n, float *out_logits,
+                                 struct corolla_error *err) {
     const struct corolla_model_info *info = &swarm->model->info;
     enum corolla_status status = COROLLA_OK;
     for (uint32_t i = 0; i < n && status == COROLLA_OK; i += BATCH_ROWS_MAX) {
@@ -96,7 +98,8 @@ static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
 }
 
 /* The best chain with room for the session; without room anywhere the best one at all, whose servers then say what is left. */
-static enum corolla_status choose_chain(struct corolla_swarm *swarm, uint32_t max_tokens, struct choice *choice, struct corolla_error *err) {
+static enum corolla_status choose_chain(struct corolla_swarm *swarm, uint32_t max_tokens, struct choice *choice,
+                                        struct corolla_error *err) {
     struct chain_request request = {.n_blocks = swarm->model->info.n_blocks, .max_tokens = max_tokens};
     request.wire = swarm->wire;
     request.exact = swarm->want_exact;
@@ -184,9 +187,10 @@ static enum corolla_status open_remote(struct corolla_swarm *swarm, const struct
     return status;
 }
 
-enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct corolla_model *model, const struct corolla_swarm_config *config,
-                                       struct corolla_error *err) {
-    if (out_swarm == NULL || model == NULL || config == NULL) return err_set(err, COROLLA_INVALID, "a swarm needs a model and a configuration");
+enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct corolla_model *model,
+                                       const struct corolla_swarm_config *config, struct corolla_error *err) {
+    if (out_swarm == NULL || model == NULL || config == NULL)
+        return err_set(err, COROLLA_INVALID, "a swarm needs a model and a configuration");
     if (msg_wire_size(config->wire) == 0) return err_set(err, COROLLA_INVALID, "there is no wire type %d", (int)config->wire);
     struct corolla_swarm *swarm = calloc(1, sizeof *swarm);
     if (swarm == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");

@@ -41,8 +41,10 @@ enum corolla_status swarm_session_open(struct corolla_session **out_session, str
                                        struct corolla_error *err);
 
 /* Edges, in turn with the other sessions of the swarm. */
-enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden, struct corolla_error *err);
-enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidden, uint32_t n, float *out_logits, struct corolla_error *err);
+enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden,
+                                struct corolla_error *err);
+enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidden, uint32_t n, float *out_logits,
+                                 struct corolla_error *err);
 void swarm_engine_enter(struct corolla_swarm *swarm);
 void swarm_engine_leave(struct corolla_swarm *swarm);
 

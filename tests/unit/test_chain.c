@@ -21,8 +21,14 @@ static uint32_t rng(uint32_t below) {
 }
 
 static struct chain_server server_of(const char *label, uint32_t begin, uint32_t end, float speed) {
-    return (struct chain_server){.label = label, .begin = begin, .end = end, .decode_tokens_per_s = speed, .tokens_max = 4096, .wires = ALL_WIRES,
-                                 .exact = true, .arithmetic_class = 7};
+    return (struct chain_server){.label = label,
+                                 .begin = begin,
+                                 .end = end,
+                                 .decode_tokens_per_s = speed,
+                                 .tokens_max = 4096,
+                                 .wires = ALL_WIRES,
+                                 .exact = true,
+                                 .arithmetic_class = 7};
 }
 
 static struct chain_request request_of(uint32_t n_blocks) { return (struct chain_request){.n_blocks = n_blocks, .wire = COROLLA_WIRE_F32}; }

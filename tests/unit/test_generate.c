@@ -52,7 +52,8 @@ static enum corolla_status fake_step(struct corolla_session *session, const stru
     return COROLLA_OK;
 }
 
-static enum corolla_status fake_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out, struct corolla_error *err) {
+static enum corolla_status fake_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out,
+                                       struct corolla_error *err) {
     (void)err;
     struct fake *fake = (struct fake *)session;
     assert_int_equal(n, 1);

@@ -31,7 +31,7 @@ struct link {
     bool up;
     struct net *net;
     struct node_ref ref;
-    uint32_t stream; /* of the last OPEN */
+    uint32_t stream;   /* of the last OPEN */
     struct body *held; /* a RESULT that is kept back */
     struct msg_result held_result;
 };
@@ -56,13 +56,13 @@ struct net {
 enum lie { HONEST, WRONG_POSITION, WRONG_SIZE, NOT_FINITE, WRONG_SENDER, UNASKED_RESULT, GARBAGE };
 static struct {
     enum lie lie;
-    uint32_t lie_at; /* which step */
-    enum corolla_status open_status;  /* of server 1 */
-    enum corolla_status step_status;  /* of step lie_at, told by server 0 about server 1 */
-    bool keep_open_answer;            /* server 1 does not answer OPEN */
-    bool lose_link;                   /* of server 2 at step lie_at; the steps behind it have no answer */
-    bool refuse_dial;                 /* of server 1 */
-    bool hold_result;                 /* the result of step lie_at comes with the next step of a later epoch */
+    uint32_t lie_at;                 /* which step */
+    enum corolla_status open_status; /* of server 1 */
+    enum corolla_status step_status; /* of step lie_at, told by server 0 about server 1 */
+    bool keep_open_answer;           /* server 1 does not answer OPEN */
+    bool lose_link;                  /* of server 2 at step lie_at; the steps behind it have no answer */
+    bool refuse_dial;                /* of server 1 */
+    bool hold_result;                /* the result of step lie_at comes with the next step of a later epoch */
 } plan;
 static atomic_uint n_steps, n_closes, n_opens, n_bodies, epoch_seen, faults;
 static uint8_t last_session[SESSION_SIZE];
@@ -359,7 +359,8 @@ static struct corolla_session *session_of(void) {
     return session;
 }
 
-static enum corolla_status step(struct corolla_session *session, uint32_t position, uint32_t n, uint32_t n_rows, struct corolla_error *err) {
+static enum corolla_status step(struct corolla_session *session, uint32_t position, uint32_t n, uint32_t n_rows,
+                                struct corolla_error *err) {
     return corolla_session_step_hidden(session, position, input, n, output, n_rows, err);
 }
 
@@ -399,7 +400,8 @@ static void a_lying_server_is_named_and_loses_its_link(void **state) {
         struct corolla_error err;
         if (lies[i] != GARBAGE) assert_int_equal(step(session, 0, 3, 1, &err), COROLLA_OK);
         enum corolla_status status = step(session, 0, 3, 1, &err);
-        if (status != COROLLA_PEER_FAULT && status != COROLLA_PEER_LOST) fail_msg("lie %d gave %s", (int)lies[i], corolla_status_name(status));
+        if (status != COROLLA_PEER_FAULT && status != COROLLA_PEER_LOST)
+            fail_msg("lie %d gave %s", (int)lies[i], corolla_status_name(status));
         assert_non_null(strstr(err.message, lies[i] == WRONG_SENDER ? "(blocks 2:4)" : "(blocks 4:6)"));
         assert_int_equal(faults, 1);
         assert_int_equal(step(session, 0, 3, 1, &err), status); /* lost for good */

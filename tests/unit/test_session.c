@@ -1,6 +1,6 @@
 /* test_session.c - sessions through real servers in this process, and one that is killed, against the blocks of this process.
  *
- * Everything goes through the public API. The model is a tiny one of five blocks; COROLLA_TEST_MODEL names another.
+ * Everything goes through the public API. The model is a tiny one of five blocks; "test_session FILE" takes another.
  */
 #include <pthread.h>
 #include <setjmp.h>
@@ -26,7 +26,7 @@
 
 static char folder[] = "/tmp/corolla-session-XXXXXX";
 static char model_path[4096], other_path[4096];
-static const char *program;
+static const char *program, *given_model;
 static struct corolla_model *model;
 static const struct corolla_model_info *info;
 static struct corolla_swarm *local;
@@ -547,14 +547,13 @@ static void the_key_of_a_home_is_shown(void **state) {
 /* ---- setting up ------------------------------------------------------------------------------------------------ */
 
 static bool make_files(void) {
-    const char *given = getenv("COROLLA_TEST_MODEL");
     snprintf(model_path, sizeof model_path, "%s/tiny.gguf", folder);
     snprintf(other_path, sizeof other_path, "%s/other.gguf", folder);
     struct tiny_config config;
     tiny_config_default(&config, "llama");
     if (!tiny_write(&config, model_path)) return false;
     config.seed++;
-    if (given != NULL) snprintf(model_path, sizeof model_path, "%s", given);
+    if (given_model != NULL) snprintf(model_path, sizeof model_path, "%s", given_model);
     return tiny_write(&config, other_path);
 }
 
@@ -604,6 +603,7 @@ static int serve_main(char **argv) {
 int main(int argc, char **argv) {
     if (argc == 5 && strcmp(argv[1], "serve") == 0) return serve_main(argv);
     program = argv[0];
+    given_model = argc == 2 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_number_of_servers_gives_the_bits_of_one_process),
         cmocka_unit_test(a_chain_may_use_a_part_of_a_span),
