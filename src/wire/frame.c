@@ -20,22 +20,17 @@ static bool payload_range(const struct frame_header *h, unsigned *out_min, unsig
         *out_max = FRAME_HELLO_MAX;
         return true;
     case FRAME_PING:
-    case FRAME_PONG:
-        *out_min = *out_max = FRAME_PING_SIZE;
-        return true;
+    case FRAME_PONG: *out_min = *out_max = FRAME_PING_SIZE; return true;
     case FRAME_DATA:
         *out_min = h->flags & FRAME_FIRST ? FRAME_PREAMBLE_SIZE : 1;
         *out_max = FRAME_PAYLOAD_MAX;
         return true;
-    case FRAME_CREDIT:
-        *out_min = *out_max = FRAME_CREDIT_SIZE;
-        return true;
+    case FRAME_CREDIT: *out_min = *out_max = FRAME_CREDIT_SIZE; return true;
     case FRAME_GOODBYE:
         *out_min = 2;
         *out_max = FRAME_GOODBYE_MAX;
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }
 

@@ -15,11 +15,9 @@
 
 size_t msg_wire_size(enum corolla_wire wire) {
     switch (wire) {
-    case COROLLA_WIRE_F32:
-        return 4;
+    case COROLLA_WIRE_F32: return 4;
     case COROLLA_WIRE_F16:
-    case COROLLA_WIRE_BF16:
-        return 2;
+    case COROLLA_WIRE_BF16: return 2;
     }
     return 0;
 }
