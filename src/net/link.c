@@ -106,7 +106,7 @@ void link_fail(struct link *link, enum corolla_status status, const char *format
         va_end(args);
         err_set(&link->down, status, "%s", text);
         if (link->was_up)
-            log_info("link_down peer=%s status=%s why=\"%s\"", link->address, corolla_status_name(status), link->down.message);
+            log_debug("link_down peer=%s status=%s why=\"%s\"", link->address, corolla_status_name(status), link->down.message);
         else
             log_debug("link_refused peer=%s status=%s why=\"%s\"", link->address, corolla_status_name(status), link->down.message);
     }
@@ -142,6 +142,8 @@ void link_connected(struct link *link) {
     uv_timer_start(&link->timer, on_handshake_late, net->config.handshake_ms, 0);
     if (!link_read_start(link))
         link_fail(link, COROLLA_IO, "cannot read from the socket");
+    else if (link->dialled)
+        link_secure(link); /* the dialler speaks first */
 }
 
 void link_accepted(struct link *link) {
@@ -230,7 +232,7 @@ static void link_up(struct link *link) {
     uv_timer_start(&link->timer, on_tick, net->config.ping_ms, net->config.ping_ms);
     char id[NODE_ID_TEXT];
     node_id_format(&link->peer.id, id);
-    log_info("link_up peer=%s node=%.16s dialled=%d", link->address, id, link->dialled);
+    log_debug("link_up peer=%s node=%.16s dialled=%d", link->address, id, link->dialled);
     link_pump(link);
     if (link->state == LINK_UP)
         net->config.events.on_up(net->config.events.user, link);
@@ -352,7 +354,7 @@ void link_close(struct link *link, enum corolla_status status, const char *why) 
         link_fail(link, status == COROLLA_OK ? COROLLA_CANCELLED : status, "%s", why ? why : "closed");
         return;
     }
-    log_info("link_close peer=%s status=%s why=\"%s\"", link->address, corolla_status_name(status), link->down.message);
+    log_debug("link_close peer=%s status=%s why=\"%s\"", link->address, corolla_status_name(status), link->down.message);
     if (status == COROLLA_PEER_FAULT) { /* such a peer gets nothing more but the reason */
         link_send_goodbye_now(link, status);
         if (link->state != LINK_CLOSING)

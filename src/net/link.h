@@ -63,6 +63,7 @@ void link_fail(struct link *link, enum corolla_status status, const char *format
 
 /* link_io.c */
 bool link_read_start(struct link *link);
+void link_secure(struct link *link);         /* the next step of the TLS handshake */
 void link_pump(struct link *link);           /* sends what is due, as far as the socket takes it */
 void link_send_goodbye_now(struct link *link, enum corolla_status status); /* past everything queued, if the socket takes it at once */
 void link_resume(struct link *link);         /* reads again, if the budget allows */

@@ -288,7 +288,7 @@ static void drain(struct link *link) {
     }
 }
 
-static void secure(struct link *link) {
+void link_secure(struct link *link) {
     struct corolla_error err = {0};
     if (!out_begin(link))
         return;
@@ -322,7 +322,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         return;
     tls_input(link->tls, (const uint8_t *)buf->base, (size_t)n);
     if (link->state == LINK_SECURING)
-        secure(link);
+        link_secure(link);
     drain(link);
     link_pump(link); /* credit and pongs */
     if (link->state == LINK_UP && over_budget(link)) {
