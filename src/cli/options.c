@@ -1,0 +1,218 @@
+/* options.c - see options.h. */
+#include "cli/options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+struct common { /* of every command */
+    bool help, no_lan;
+    int log_level;
+};
+
+void options_add(struct options *o, const struct option *items, size_t n) {
+    for (size_t i = 0; i < n && o->n < OPTIONS_MAX; i++) o->items[o->n++] = items[i];
+}
+
+int options_refuse(const struct options *o, const char *format, ...) {
+    va_list args;
+    fprintf(stderr, "corolla: ");
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "; see corolla %.*s --help\n", (int)strcspn(o->usage, " "), o->usage);
+    return EXIT_USAGE;
+}
+
+static void print_help(const struct options *o) {
+    printf("usage: corolla %s\n\n%s\n\noptions:\n", o->usage, o->about);
+    for (size_t i = 0; i < o->n; i++) {
+        const struct option *item = &o->items[i];
+        char left[80];
+        snprintf(left, sizeof left, "%s %s", item->name, item->kind == OPTION_FLAG ? "" : item->value);
+        printf("  %-26s %s%s\n", left, item->help, item->kind == OPTION_LIST ? " (may be repeated)" : "");
+    }
+}
+
+/* ---- values ---------------------------------------------------------------------------------------------------- */
+
+static bool parse_u32(const char *text, double min, double max, uint32_t *out) {
+    char *end;
+    if (text[0] < '0' || text[0] > '9') return false;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (errno || *end || (double)v < min || (double)v > max || v > UINT32_MAX) return false;
+    *out = (uint32_t)v;
+    return true;
+}
+
+static bool parse_f32(const char *text, double min, double max, float *out) {
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    if (errno || end == text || *end || !isfinite(v) || v < min || v > max) return false;
+    *out = (float)v;
+    return true;
+}
+
+static bool parse_span(const char *text, struct option_span *out) {
+    char begin[16];
+    const char *colon = strchr(text, ':');
+    if (!colon || (size_t)(colon - text) >= sizeof begin) return false;
+    memcpy(begin, text, (size_t)(colon - text));
+    begin[colon - text] = '\0';
+    struct option_span span = {.given = true};
+    if (!parse_u32(begin, 0, 1e6, &span.begin) || !parse_u32(colon + 1, 1, 1e6, &span.end) || span.begin >= span.end) return false;
+    *out = span;
+    return true;
+}
+
+static bool parse_choice(const char *text, const char *names, int *out) {
+    int index = 0;
+    for (const char *at = names; *at; index++) {
+        size_t n = strcspn(at, "|");
+        if (strlen(text) == n && memcmp(text, at, n) == 0) {
+            *out = index;
+            return true;
+        }
+        at += n + (at[n] == '|');
+    }
+    return false;
+}
+
+static bool parse_value(const struct option *item, const char *text) {
+    switch (item->kind) {
+    case OPTION_FLAG: *(bool *)item->target = true; return true;
+    case OPTION_TEXT: *(const char **)item->target = text; return true;
+    case OPTION_U32: return parse_u32(text, item->min, item->max, item->target);
+    case OPTION_F32: return parse_f32(text, item->min, item->max, item->target);
+    case OPTION_SPAN: return parse_span(text, item->target);
+    case OPTION_CHOICE: return parse_choice(text, item->value, item->target);
+    case OPTION_LIST: break;
+    }
+    struct option_list *list = item->target;
+    if (list->n == LIST_MAX) return false;
+    list->items[list->n++] = text;
+    return true;
+}
+
+static int refuse_value(const struct options *o, const struct option *item, const char *text) {
+    if (item->kind == OPTION_U32 || item->kind == OPTION_F32)
+        return options_refuse(o, "%s takes a number from %g to %g, not \"%s\"", item->name, item->min, item->max, text);
+    if (item->kind == OPTION_LIST) return options_refuse(o, "%s was given more than %d times", item->name, LIST_MAX);
+    return options_refuse(o, "%s takes %s, not \"%s\"", item->name, item->value, text);
+}
+
+/* ---- arguments ------------------------------------------------------------------------------------------------- */
+
+static const struct option *find(const struct options *o, const char *name, size_t size) {
+    for (size_t i = 0; i < o->n; i++)
+        if (strlen(o->items[i].name) == size && memcmp(o->items[i].name, name, size) == 0) return &o->items[i];
+    return NULL;
+}
+
+/* Takes the option at argv[*at] and its value. 0, or the exit code. */
+static int take_option(const struct options *o, int argc, char **argv, int *at) {
+    const char *arg = argv[*at], *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
+    const struct option *item = find(o, arg, equals ? (size_t)(equals - arg) : strlen(arg));
+    const char *value = equals ? equals + 1 : NULL;
+    if (!item) return options_refuse(o, "unknown option %s", arg);
+    if (item->kind == OPTION_FLAG && value) return options_refuse(o, "%s takes no value", item->name);
+    if (item->kind != OPTION_FLAG && !value) {
+        if (*at + 1 >= argc) return options_refuse(o, "%s needs a value", item->name);
+        value = argv[++*at];
+    }
+    return parse_value(item, value) ? 0 : refuse_value(o, item, value);
+}
+
+static int take_all(struct options *o, int argc, char **argv) {
+    bool plain = false; /* behind "--" */
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i];
+        if (!plain && strcmp(arg, "--") == 0) {
+            plain = true;
+        } else if (!plain && arg[0] == '-' && arg[1]) {
+            int code = take_option(o, argc, argv, &i);
+            if (code) return code;
+        } else {
+            if (!o->word || o->argument) return options_refuse(o, "unexpected argument \"%s\"", arg);
+            o->argument = arg;
+        }
+    }
+    return 0;
+}
+
+bool options_parse(struct options *o, int argc, char **argv, int *out_exit) {
+    static struct common common;
+    common = (struct common){.log_level = COROLLA_LOG_WARN};
+    const struct option rows[] = {
+        {"--log-level", OPTION_CHOICE, &common.log_level, 0, 0, "error|warn|info|debug", "what is told on stderr (warn)"},
+        {"--no-lan", OPTION_FLAG, &common.no_lan, 0, 0, "", "do not look for others on the local network"},
+        {"--help", OPTION_FLAG, &common.help, 0, 0, "", "print this"},
+    };
+    options_add(o, rows, COUNT(rows));
+    *out_exit = take_all(o, argc, argv);
+    if (*out_exit) return false;
+    if (common.help) {
+        print_help(o);
+        return false;
+    }
+    if (o->word && !o->argument) {
+        *out_exit = options_refuse(o, "%s is missing", o->word);
+        return false;
+    }
+    corolla_log_set((enum corolla_log_level)common.log_level, NULL, NULL);
+    return true;
+}
+
+/* ---- shared rows ----------------------------------------------------------------------------------------------- */
+
+void options_add_swarm(struct options *o, struct swarm_options *s) {
+    corolla_swarm_config_default(&s->config);
+    const struct option rows[] = {
+        {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE", "a server's join code; COROLLA_JOIN is read when there is none"},
+        {"--local", OPTION_FLAG, &s->config.local, 0, 0, "", "compute all blocks in this process"},
+        {"--threads", OPTION_U32, &s->config.threads, 1, 512, "N", "compute threads (--local: one per core, else 1)"},
+        {"--device", OPTION_TEXT, &s->config.device, 0, 0, "NAME", "ggml device (CPU)"},
+        {"--kv-type", OPTION_CHOICE, &s->kv, 0, 0, "f16|f32", "KV cache, with --local (f16)"},
+        {"--wire", OPTION_CHOICE, &s->wire, 0, 0, "f32|f16|bf16", "hidden states on the network; 16 bits are not exact (f32)"},
+        {"--exact", OPTION_FLAG, &s->config.exact, 0, 0, "", "refuse a chain that is not exact"},
+        {"--fast", OPTION_FLAG, &s->config.fast, 0, 0, "", "faster kernels that are not exact, in this process"},
+    };
+    options_add(o, rows, COUNT(rows));
+}
+
+bool swarm_options_finish(struct swarm_options *s) {
+    static char codes[1 << 16];
+    const char *env = getenv("COROLLA_JOIN");
+    s->config.kv = (enum corolla_kv)s->kv;
+    s->config.wire = (enum corolla_wire)s->wire;
+    if (s->joins.n == 0 && env && strlen(env) < sizeof codes) {
+        strcpy(codes, env);
+        for (char *code = strtok(codes, " ,\n\t"); code && s->joins.n < LIST_MAX; code = strtok(NULL, " ,\n\t")) s->joins.items[s->joins.n++] = code;
+    }
+    s->config.joins = s->joins.items;
+    s->config.n_joins = s->joins.n;
+    return s->config.local || s->joins.n > 0;
+}
+
+void options_add_sampling(struct options *o, struct corolla_sampling *s, const char **grammar_file) {
+    corolla_sampling_default(s);
+    const struct option rows[] = {
+        {"--temp", OPTION_F32, &s->temp, 0, 100, "T", "temperature; 0 always takes the likeliest token (0.8)"},
+        {"--top-k", OPTION_U32, &s->top_k, 0, INT32_MAX, "K", "draw from the K likeliest; 0: all (40)"},
+        {"--top-p", OPTION_F32, &s->top_p, 0, 1, "P", "draw from the likeliest that make up P (0.95)"},
+        {"--min-p", OPTION_F32, &s->min_p, 0, 1, "P", "none less likely than P times the likeliest (0.05)"},
+        {"--repeat-penalty", OPTION_F32, &s->repeat_penalty, 0.01, 100, "R", "divide what the last 64 tokens had; 1: off (1)"},
+        {"--seed", OPTION_U32, &s->seed, 0, UINT32_MAX, "S", "the same seed draws the same; 0: a random one (0)"},
+        {"--grammar", OPTION_TEXT, grammar_file, 0, 0, "FILE", "only text that this GBNF grammar allows"},
+    };
+    options_add(o, rows, COUNT(rows));
+}

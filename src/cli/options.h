@@ -1,0 +1,68 @@
+/* options.h - command line options from a table: parsing with strict numbers and ranges, and --help from the same rows.
+ *
+ * The last of a repeated option wins, except for lists. "--name=value" and "--name value" are the same. Every command has --help,
+ * --log-level and --no-lan.
+ */
+#ifndef COROLLA_CLI_OPTIONS_H
+#define COROLLA_CLI_OPTIONS_H
+
+#include <corolla.h>
+
+#define OPTIONS_MAX 40
+#define LIST_MAX 64
+
+enum option_kind {
+    OPTION_FLAG,   /* bool */
+    OPTION_TEXT,   /* const char * */
+    OPTION_U32,    /* uint32_t within [min, max] */
+    OPTION_F32,    /* float within [min, max] */
+    OPTION_SPAN,   /* struct option_span, "A:B" */
+    OPTION_LIST,   /* struct option_list */
+    OPTION_CHOICE, /* int: the index of one of "a|b|c" in value */
+};
+
+struct option_list {
+    size_t n;
+    const char *items[LIST_MAX];
+};
+struct option_span {
+    bool given;
+    uint32_t begin, end;
+};
+
+struct option {
+    const char *name; /* "--name", or "-x" */
+    enum option_kind kind;
+    void *target;
+    double min, max;
+    const char *value; /* how the value is called in --help; for a choice: its names */
+    const char *help;
+};
+
+struct options {
+    const char *usage; /* behind "corolla " */
+    const char *about;
+    size_t n;
+    struct option items[OPTIONS_MAX];
+    const char *word; /* what the one positional argument is called; NULL: there is none */
+    const char *argument;
+};
+
+void options_add(struct options *options, const struct option *items, size_t n);
+/* True to go on; else *out_exit is the code to leave with (0 after --help). Messages are written. */
+bool options_parse(struct options *options, int argc, char **argv, int *out_exit);
+/* A usage error of the command's own: prints the line and where help is. Returns EXIT_USAGE. */
+int options_refuse(const struct options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* The rows that several commands have, on the public structs. */
+struct swarm_options {
+    struct corolla_swarm_config config;
+    struct option_list joins;
+    int kv, wire;
+};
+void options_add_swarm(struct options *options, struct swarm_options *swarm);
+/* Call after parsing: takes COROLLA_JOIN when no --join was given. False when there is neither --join nor --local. */
+bool swarm_options_finish(struct swarm_options *swarm);
+void options_add_sampling(struct options *options, struct corolla_sampling *sampling, const char **grammar_file);
+
+#endif
