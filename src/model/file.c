@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "model/manifest.h"
+#include "model/tokens.h"
 
 struct model_file {
     char *path;
@@ -62,6 +63,7 @@ static enum corolla_status check_tokenizer(const struct header *h, uint32_t n_vo
     if (!status) status = check_array(h, "tokenizer.ggml.scores", HEADER_F32, n_vocab, err);
     if (!status) status = check_array(h, "tokenizer.ggml.token_type", HEADER_I32, n_vocab, err);
     if (!status) status = check_array(h, "tokenizer.ggml.merges", HEADER_STRING, 0, err);
+    if (!status) status = tokens_check(h, n_vocab, err);
     for (size_t i = 0; i < ARRAY_SIZE(ids) && !status; i++) {
         char name[64];
         uint32_t id;

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "support/chain.h"
+#include "support/scratch.h"
 #include "support/tiny.h"
 
 #define POSITIONS 200

@@ -15,6 +15,7 @@
 
 #include "parity/oracle.h"
 #include "support/chain.h"
+#include "support/scratch.h"
 
 #define PROMPTS 20
 #define PROMPT_TOKENS_MAX 128

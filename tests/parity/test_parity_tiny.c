@@ -16,6 +16,7 @@
 
 #include "parity/oracle.h"
 #include "support/chain.h"
+#include "support/scratch.h"
 #include "support/tiny.h"
 
 #define POSITIONS 100

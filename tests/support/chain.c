@@ -107,29 +107,6 @@ void chain_logits(struct chain *c, const float *hidden, uint32_t n, float *out_l
     }
 }
 
-/* ---- files ----------------------------------------------------------------------------------------------------- */
-
-static char folder[] = "/tmp/corolla-test-XXXXXX";
-
-const char *scratch_file(const char *name) {
-    static char path[4][256];
-    static unsigned next;
-    if (folder[sizeof folder - 2] == 'X') {
-        assert_non_null(mkdtemp(folder));
-        setenv("COROLLA_CACHE", folder, 1);
-    }
-    char *out = path[next++ % 4];
-    snprintf(out, sizeof path[0], "%s/%s", folder, name);
-    return out;
-}
-
-void scratch_remove(void) {
-    char command[300];
-    if (folder[sizeof folder - 2] == 'X') return;
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    if (system(command) != 0) fprintf(stderr, "cannot remove %s\n", folder);
-}
-
 void random_tokens(uint64_t seed, uint32_t n_vocab, int32_t *out_tokens, uint32_t n) {
     uint64_t s = seed * 2862933555777941757u + 3037000493u;
     for (uint32_t i = 0; i < n; i++) {

@@ -57,10 +57,6 @@ void lanes_step(const struct lane_step *steps, uint32_t n_steps);
 /* Final norm and head: [n, n_vocab] */
 void chain_logits(struct chain *chain, const float *hidden, uint32_t n, float *out_logits);
 
-/* A private COROLLA_CACHE for this process, and a name in a folder that is removed by scratch_remove(). The name is borrowed. */
-const char *scratch_file(const char *name);
-void scratch_remove(void);
-
 /* Random ids within a vocabulary, the same for the same seed. */
 void random_tokens(uint64_t seed, uint32_t n_vocab, int32_t *out_tokens, uint32_t n);
 
