@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds the peer of the benchmarks, llama.cpp's llama-bench, from the very package and with the very flags of the engine, and
+# prints its path. Kept in the user's cache by version, hash and flags (tools/engine.sh): 5 to 10 minutes on 2 cores, once.
+# Messages go to stderr; an interrupted build leaves nothing half-made.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'peers: %s\n' "$*" >&2; }
+
+read -r package version sha256 flags < <(tools/engine.sh --pin)
+cache="${COROLLA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/corolla}/peers"
+prefix="$cache/$version-$(printf '%s|%s|%s' "$sha256" "$flags" "$(uname -m)" | python3 -c \
+  'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:16])')"
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock -n 9 || { say "another build is running, waiting for it"; flock 9; }
+if [ -x "$prefix/llama-bench" ]; then
+  printf '%s\n' "$prefix/llama-bench"
+  exit 0
+fi
+
+work="$cache/.building"
+rm -rf "$work"
+mkdir -p "$work"
+pid=""
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
+log="$cache/build.log"
+
+build() {
+  printf '%s==%s --hash=sha256:%s\n' "$package" "$version" "$sha256" >"$work/requirements.txt"
+  # pip asks the package for its metadata; that needs its build backend, which pip fetches into an isolated environment.
+  python3 -m pip download --no-deps --no-binary "$package" --no-cache-dir --require-hashes --disable-pip-version-check \
+    --dest "$work" -r "$work/requirements.txt"
+  tar -xzf "$work"/*.tar.gz -C "$work"
+  # shellcheck disable=SC2086
+  cmake -S "$work"/*/vendor/llama.cpp -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release $flags -DBUILD_SHARED_LIBS=OFF -DGGML_CCACHE=OFF \
+    -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_BUILD_UI=OFF \
+    -DLLAMA_BUILD_MTMD=OFF
+  cmake --build "$work/build" --target llama-bench
+}
+
+say "building llama-bench from the engine's package (once per machine)"
+build >"$log" 2>&1 9>&- &
+pid=$!
+start=$SECONDS
+while kill -0 "$pid" 2>/dev/null; do
+  sleep 1
+  [ $(((SECONDS - start) % 30)) -ne 0 ] || say "$((SECONDS - start)) s, $(grep -oE '^\[[0-9]+/[0-9]+\]' "$log" | tail -n 1)"
+done
+wait "$pid" || {
+  tail -n 25 "$log" >&2
+  say "the build failed; the whole log is in $log"
+  exit 1
+}
+pid=""
+mkdir "$work/prefix"
+cp "$work/build/bin/llama-bench" "$work/prefix/"
+rm -rf "$prefix"
+mv "$work/prefix" "$prefix"
+say "built in $((SECONDS - start)) s"
+printf '%s\n' "$prefix/llama-bench"
