@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 model=$1 servers=$2 prompt=$3
-bin=build/corolla
+bin=${COROLLA_BIN:-build/corolla}
 say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
 
 [ -n "$model" ] || model=$(tools/model.sh)

@@ -1,0 +1,39 @@
+"""What the README shows works: its C sample builds against the shared library and runs, and its main job answers."""
+
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ["COROLLA_BIN"])
+MODEL = os.environ["COROLLA_TEST_MODEL"]
+
+
+class Readme(unittest.TestCase):
+    def test_the_c_sample_compiles_and_runs(self):
+        if "-fsanitize" in os.environ.get("COROLLA_BUILD_FLAGS", ""):
+            self.skipTest("the sample is not built with the sanitizer of the library")
+        sample = re.search(r"```c\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S).group(1)
+        with tempfile.TemporaryDirectory() as folder:
+            source, program = pathlib.Path(folder, "sample.c"), pathlib.Path(folder, "sample")
+            source.write_text(sample, encoding="utf-8")
+            subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/include", str(source), "-o", str(program), f"-L{BIN.parent}",
+                            "-lcorolla", f"-Wl,-rpath,{BIN.parent}", "-Wl,--allow-shlib-undefined"], check=True)
+            done = subprocess.run([str(program), MODEL], capture_output=True, text=True, timeout=120, check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("20 tokens", done.stdout)
+
+    def test_the_main_job_answers_and_stops_its_servers(self):
+        done = subprocess.run([str(ROOT / "tools" / "run.sh"), MODEL, "3", "What is the capital of France?"], capture_output=True, text=True,
+                              timeout=200, check=False, env={**os.environ, "COROLLA_BIN": str(BIN)})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("Paris", done.stdout)
+        for hop in ("hop 1 of 3: blocks 0:10", "hop 2 of 3: blocks 10:20", "hop 3 of 3: blocks 20:30"):
+            self.assertIn(hop, done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
