@@ -23,7 +23,8 @@ work="$cache/.building"
 rm -rf "$work"
 mkdir -p "$work"
 pid=""
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap '[ -z "$pid" ] || kill -- "-$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM HUP
 log="$cache/build.log"
 
 build() {
@@ -40,8 +41,10 @@ build() {
 }
 
 say "building llama-bench from the engine's package (once per machine)"
-build >"$log" 2>&1 9>&- &
+set -m # a process group of its own, so that the trap reaches the compilers too
+build >"$log" 2>&1 </dev/null 9>&- &
 pid=$!
+set +m
 start=$SECONDS
 while kill -0 "$pid" 2>/dev/null; do
   sleep 1
