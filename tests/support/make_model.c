@@ -33,6 +33,7 @@ static bool set(struct tiny_config *c, const char *key, const char *value) {
     if (strcmp(key, "type") == 0) return c->type = value, true;
     if (strcmp(key, "seed") == 0) return c->seed = strtoull(value, NULL, 10), true;
     if (strcmp(key, "tied") == 0) return c->tied = strcmp(value, "0") != 0, true;
+    if (strcmp(key, "no_vocab") == 0) return c->no_vocab = strcmp(value, "0") != 0, true;
     if (strcmp(key, "rope") == 0) return set_rope(c, value);
     return strcmp(key, "arch") == 0;
 }

@@ -178,7 +178,7 @@ static void add_keys(struct maker *m) {
     }
     if (c->window) gguf_set_val_u32(g, key_name(c, "attention.sliding_window"), c->window);
     add_rope_keys(m);
-    tiny_vocab_write(&m->vocab, g);
+    if (!c->no_vocab) tiny_vocab_write(&m->vocab, g);
 }
 
 bool tiny_write(const struct tiny_config *config, const char *path) {
@@ -187,7 +187,9 @@ bool tiny_write(const struct tiny_config *config, const char *path) {
         fprintf(stderr, "tiny_write: no type is named %s\n", config->type);
         return false;
     }
-    if (strcmp(config->arch, "llama") == 0)
+    if (config->no_vocab)
+        m.vocab.n = 16;
+    else if (strcmp(config->arch, "llama") == 0)
         tiny_vocab_spm(&m.vocab);
     else
         tiny_vocab_bpe(&m.vocab);

@@ -22,6 +22,7 @@ struct tiny_config {
     bool tied; /* the head is the embedding */
     enum tiny_rope rope;
     uint32_t window; /* sliding window; 0: none */
+    bool no_vocab;   /* 16 tokens without texts: for small files */
 };
 
 /* 5 blocks of 256, 4 heads on 2 KV heads, untied, F32, context 512. */
