@@ -18,6 +18,10 @@ PREFIX ?= /usr/local
 SERVERS ?= 3
 PROMPT ?= What is a corolla? Answer in two sentences.
 MODEL ?=
+# As they were typed: a prompt may hold quotes and dollars, which neither make nor the shell shall read.
+export RUN_MODEL := $(value MODEL)
+export RUN_SERVERS := $(value SERVERS)
+export RUN_PROMPT := $(value PROMPT)
 
 all: deps
 	@tools/build.sh build
@@ -29,7 +33,7 @@ model: deps
 	@tools/model.sh
 
 run: all
-	@tools/run.sh "$(MODEL)" "$(SERVERS)" "$(PROMPT)"
+	@tools/run.sh "$$RUN_MODEL" "$$RUN_SERVERS" "$$RUN_PROMPT"
 
 test:
 	@tools/deps.sh build test
@@ -46,10 +50,12 @@ install: all
 	@cmake --install build --prefix "$(PREFIX)"
 
 format:
-	@git ls-files '*.c' '*.h' | xargs clang-format -i
+	@tools/deps.sh style
+	@git ls-files '*.c' '*.h' | xargs clang-format -i --style=file
 
 tidy: all
+	@tools/deps.sh style
 	@git ls-files 'src/*.c' | xargs clang-tidy -p build --quiet
 
 clean:
-	@rm -rf build build-asan build-tsan build-fuzz
+	@rm -rf build build-test build-asan build-tsan build-fuzz build-default

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the system packages that are missing: deps.sh build, or deps.sh build test. Never asks a question.
-# Tested on Debian 12; the lists of the other systems in tools/packages/ stand beside it, untested.
+# Each line of tools/packages/SYSTEM.txt is what a package is for (build, test, style) and its name. Debian 12 is tested; the lists
+# of the other systems stand beside it, untested.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -46,7 +47,7 @@ lacking=$(missing $wanted | tr '\n' ' ')
 [ -n "$lacking" ] || exit 0
 
 case "$name" in
-debian-*) update="apt-get update -qq" install="apt-get install -y -qq --no-install-recommends $lacking" ;;
+debian-*) update="apt-get update -q" install="apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 $lacking" ;;
 fedora) update=true install="dnf install -y -q $lacking" ;;
 arch) update=true install="pacman -S --noconfirm --needed $lacking" ;;
 homebrew) update=true install="brew install -q $lacking" ;;
@@ -55,16 +56,16 @@ say "installing: $lacking"
 become=""
 if [ "$name" != homebrew ] && [ "$(id -u)" -ne 0 ]; then
   if ! sudo -n true 2>/dev/null; then
-    say "this needs root; run: sudo $install"
+    say "this needs root; run: sudo sh -c '$update && $install'"
     exit 1
   fi
   become="sudo -n"
 fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-export DEBIAN_FRONTEND=noninteractive
+# Old lists may still do when the mirror cannot be asked, so a failing update alone is no failure.
 # shellcheck disable=SC2086
-if ! { $become $update && $become env DEBIAN_FRONTEND=noninteractive $install; } >"$log" 2>&1 </dev/null; then
+if ! { $become $update || true; $become env DEBIAN_FRONTEND=noninteractive $install; } >"$log" 2>&1 </dev/null; then
   tail -n 20 "$log" >&2
   say "that failed; run it yourself: ${become:+sudo }$install"
   exit 1

@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
 # All tests: test.sh [full]. One normal build, one with the address and undefined sanitizers, one with the thread sanitizer over
-# net, node and client, and the fuzz targets. Stops at the first part that fails.
+# net, node and client, and the fuzz targets. A part that fails does not stop the others; the last line counts all of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 full=${1:-}
+[ -z "$full" ] || export COROLLA_TEST_FULL=1
 model=$(tools/model.sh)
 jobs=$(getconf _NPROCESSORS_ONLN)
 export CTEST_OUTPUT_ON_FAILURE=1
-started=$SECONDS
+unset COROLLA_JOIN COROLLA_HOME # no test shall see what this user has set up
+passed=0 failed=0 broken=""
 
 part() { # NAME FOLDER "CMAKE OPTIONS" CTEST_ARGS...
-  local name=$1 folder=$2 options=$3
+  local name=$1 folder=$2 options=$3 summary
   shift 3
-  printf '== %s (%d s so far)\n' "$name" $((SECONDS - started))
+  printf '== %s (%d s so far)\n' "$name" "$SECONDS"
   # shellcheck disable=SC2086
   tools/build.sh "$folder" -DCOROLLA_TESTS=ON -DCOROLLA_WERROR=ON -DCOROLLA_TEST_MODEL="$model" $options
-  ctest --test-dir "$folder" --no-tests=error "$@"
+  ctest --test-dir "$folder" --no-tests=error "$@" 2>&1 | tee "$folder/ctest.log" || broken="$broken $folder"
+  # "97% tests passed, 1 tests failed out of 38"; without that line ctest itself failed, which counts as one.
+  summary=$(sed -nE 's/.*tests passed, ([0-9]+) tests failed out of ([0-9]+).*/\1 \2/p' "$folder/ctest.log")
+  summary=${summary:-1 1}
+  failed=$((failed + ${summary% *}))
+  passed=$((passed + ${summary#* } - ${summary% *}))
 }
 
 seconds=8
@@ -25,4 +32,11 @@ part "tests" build-test "" -j "$jobs"
 part "address and undefined sanitizers" build-asan "-DCOROLLA_SANITIZE=address" -L 'unit|parity|e2e' -j "$jobs"
 part "thread sanitizer" build-tsan "-DCOROLLA_SANITIZE=thread" -R 'test_(net|node|remote|session|identity)' -j "$jobs"
 part "fuzzing" build-fuzz "-DCOROLLA_FUZZ=ON -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCOROLLA_FUZZ_SECONDS=$seconds" -L fuzz -j "$jobs"
-printf '== all tests passed in %d s\n' $((SECONDS - started))
+
+printf '== all parts took %d s\n' "$SECONDS"
+for folder in $broken; do
+  printf '== failed in %s:\n' "$folder"
+  sed -n '/The following tests FAILED/,$p' "$folder/ctest.log"
+done
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[ -z "$broken" ]

@@ -1,0 +1,40 @@
+"""What the benchmarks ask the machine: what it is, how much memory and processor time a process took (Linux)."""
+
+import os
+import pathlib
+import re
+import subprocess
+import time
+
+
+def output(command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def describe():
+    """The processor, its cores, how busy they were, and the commit."""
+    info = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    model = re.search(r"model name\s*: (.*)", info)
+    commit = output(["git", "rev-parse", "--short", "HEAD"])
+    if output(["git", "status", "--porcelain", "--untracked-files=no"]):
+        commit += " with changes"
+    name = model.group(1) if model else os.uname().machine
+    return f"{name}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.2f} at the start, commit {commit}"
+
+
+def peak_memory(pid):
+    """The highest resident size so far, in bytes; pages of mapped files count."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) * 1024
+
+
+def cpu_seconds(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_share(pid, seconds):
+    """The share of one core that the process takes over so many seconds."""
+    begin, start = cpu_seconds(pid), time.monotonic()
+    time.sleep(seconds)
+    return (cpu_seconds(pid) - begin) / (time.monotonic() - start)

@@ -1,0 +1,119 @@
+"""The programs that the benchmarks run: corolla's servers and clients, and llama-bench."""
+
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+
+class Corolla:
+    """The program, a model, and a home of its own, so that the user's identity is left alone."""
+
+    def __init__(self, program, model, home):
+        self.program, self.model = program, model
+        self.environment = dict(os.environ, COROLLA_HOME=home)
+        self.environment.pop("COROLLA_JOIN", None)
+
+    def command(self, name, *flags):
+        return [self.program, name, self.model, "--no-lan", *flags]
+
+    def json(self, name, *flags):
+        done = subprocess.run(self.command(name, *flags, "--json"), env=self.environment, stdout=subprocess.PIPE, check=True)
+        return json.loads(done.stdout)
+
+    def tokens(self, chain, prompt, n):
+        return self.json("run", *chain, "--temp", "0", "-n", str(n), "-p", prompt)["tokens"]
+
+    def bench(self, chain, prefill, decode):
+        result = self.json("bench", *chain, "-p", str(prefill), "-n", str(decode), "--repetitions", "1")
+        return {"prefill": result["prefill_tokens_per_s"], "decode": result["decode_tokens_per_s"]}
+
+    def bench_peak_memory(self, chain, prefill, decode):
+        """The peak resident bytes of a client that does a benchmark's work."""
+        flags = ["-p", str(prefill), "-n", str(decode), "--repetitions", "1", "--json"]
+        process = subprocess.Popen(self.command("bench", *chain, *flags), env=self.environment, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            raise RuntimeError(f"corolla bench failed with {process.returncode}")
+        return usage.ru_maxrss * 1024
+
+    @contextlib.contextmanager
+    def idle_client(self, chain):
+        """A chat that had its first answer and now waits for input, with its links open."""
+        process = subprocess.Popen(self.command("chat", *chain, "-n", "1"), env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.DEVNULL)
+        try:
+            process.stdin.write(b"Hello\n")
+            process.stdin.flush()
+            if not process.stdout.read(1):
+                raise RuntimeError("corolla chat ended without an answer")
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+class Servers:
+    def __init__(self):
+        self.processes, self.codes, self.ready_seconds = [], [], 0.0
+
+    @property
+    def pids(self):
+        return [process.pid for process in self.processes]
+
+    def joins(self):
+        return [word for code in self.codes for word in ("--join", code)]
+
+    def start(self, corolla, span, flags):
+        began = time.monotonic()
+        command = corolla.command("serve", "--blocks", f"{span[0]}:{span[1]}", "--listen", "127.0.0.1:0", "--threads", "1", *flags)
+        process = subprocess.Popen(command, env=corolla.environment, stdout=subprocess.PIPE, text=True)
+        self.processes.append(process)
+        for line in process.stdout:
+            word, _, rest = line.strip().partition(" ")
+            if word == "join":
+                self.codes.append(rest)
+            if word == "ready":
+                self.ready_seconds = time.monotonic() - began
+                return
+        raise RuntimeError(f"corolla serve ended with {process.wait()} before it was ready")
+
+    def stop(self):
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+
+@contextlib.contextmanager
+def servers(corolla, spans, flags=()):
+    """Servers of one thread each, ready, stopped at the end."""
+    running = Servers()
+    try:
+        for span in spans:
+            running.start(corolla, span, flags)
+        yield running
+    finally:
+        running.stop()
+
+
+class Peer:
+    """llama-bench, with the settings that corolla has: exact ones, or with fast the usual ones."""
+
+    def __init__(self, program, model):
+        self.program, self.model = str(pathlib.Path(program).resolve()), model
+
+    def bench(self, threads, fast, prefill, decode):
+        environment = dict(os.environ, GGML_CPU_TILED_MM="1" if fast else "0")
+        flags = ["-t", str(threads), "-fa", "1" if fast else "0", "-p", str(prefill), "-n", str(decode), "-r", "1", "-o", "json"]
+        done = subprocess.run([self.program, "-m", self.model, *flags], env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+        rows = json.loads(done.stdout)
+        return {"prefill" if row["n_prompt"] else "decode": row["avg_ts"] for row in rows}
