@@ -2,6 +2,7 @@
  *
  * Everything goes through the public API. The model is a tiny one of five blocks; "test_session FILE" takes another.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -449,27 +450,29 @@ static void a_full_cache_is_told_and_room_comes_back(void **state) {
     servers_stop(&servers);
 }
 
-/* Another process with blocks [begin, end), so that it can be killed. */
-static pid_t spawn_server(uint32_t begin, uint32_t end, char *join_code, size_t size) {
-    int out[2];
-    assert_int_equal(pipe(out), 0);
+/* Another process with blocks [begin, end), so that it can be killed. It also ends when this one does, since its stdin ends then. */
+static pid_t spawn_server(uint32_t begin, uint32_t end, char *join_code, size_t size, int *out_stdin) {
+    int out[2], in[2];
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    assert_int_equal(pipe2(in, O_CLOEXEC), 0);
     char begin_text[16], end_text[16];
     snprintf(begin_text, sizeof begin_text, "%u", begin);
     snprintf(end_text, sizeof end_text, "%u", end);
     pid_t pid = fork();
     if (pid == 0) {
+        dup2(in[0], STDIN_FILENO);
         dup2(out[1], STDOUT_FILENO);
-        close(out[0]);
-        close(out[1]);
         execl(program, program, "serve", model_path, begin_text, end_text, (char *)NULL);
         _exit(127);
     }
     close(out[1]);
-    FILE *in = fdopen(out[0], "r");
-    assert_non_null(in);
-    assert_non_null(fgets(join_code, (int)size, in));
+    close(in[0]);
+    FILE *said = fdopen(out[0], "r");
+    assert_non_null(said);
+    assert_non_null(fgets(join_code, (int)size, said));
     join_code[strcspn(join_code, "\n")] = '\0';
-    fclose(in);
+    fclose(said);
+    *out_stdin = in[1];
     return pid;
 }
 
@@ -484,7 +487,8 @@ static void a_killed_server_is_noticed_within_a_second_and_named(void **state) {
     char code[1024], node[32];
     for (uint32_t killed = 0; killed < 2; killed++) { /* the first hop, then the last */
         uint32_t cut = 2;
-        pid_t pid = killed == 0 ? spawn_server(0, cut, code, sizeof code) : spawn_server(cut, info->n_blocks, code, sizeof code);
+        int its_stdin;
+        pid_t pid = spawn_server(killed == 0 ? 0 : cut, killed == 0 ? cut : info->n_blocks, code, sizeof code, &its_stdin);
         struct servers servers = {.n = 0};
         servers_add(&servers, model, killed == 0 ? cut : 0, killed == 0 ? info->n_blocks : cut, 0);
         servers.joins[servers.n++] = code;
@@ -509,6 +513,7 @@ static void a_killed_server_is_noticed_within_a_second_and_named(void **state) {
         assert_int_equal(corolla_session_step(session, 20, prompt, 1, NULL, 0, &err), COROLLA_PEER_LOST);
         pthread_join(killer, NULL);
         waitpid(pid, NULL, 0);
+        close(its_stdin);
         corolla_session_close(session);
         struct corolla_session *again;
         assert_int_not_equal(corolla_session_open(&again, swarm, SESSION_TOKENS, &err), COROLLA_OK);
@@ -597,7 +602,8 @@ static int serve_main(char **argv) {
     struct corolla_server *server = serve(model, (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), 0);
     puts(corolla_server_join_code(server));
     fflush(stdout);
-    for (;;) pause();
+    getchar(); /* returns when the parent ends */
+    return 0;
 }
 
 int main(int argc, char **argv) {
