@@ -103,7 +103,7 @@ static bool wanted(const uv_interface_address_t *i, const struct sockaddr *wildc
     return pass == (i->is_internal ? 2 : 1);
 }
 
-uint32_t address_of_interfaces(const struct sockaddr *wildcard, char out[ADDRS_MAX][ADDR_MAX]) {
+uint32_t address_of_interfaces(const struct sockaddr *wildcard, char (*out)[ADDR_MAX]) {
     uv_interface_address_t *list = NULL;
     int n = 0;
     uint32_t found = 0;

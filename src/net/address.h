@@ -19,7 +19,7 @@ bool address_is_wildcard(const struct sockaddr *address);
 /* The same host as far as limits go: one IPv4 address, or one /64 of IPv6. */
 bool address_same_source(const struct sockaddr *a, const struct sockaddr *b);
 /* Addresses of this machine's interfaces for a listener on a wildcard address: IPv4 first, without link-local ones; loopback only
- * when there is nothing else. Returns how many. */
-uint32_t address_of_interfaces(const struct sockaddr *wildcard, char out[ADDRS_MAX][ADDR_MAX]);
+ * when there is nothing else. out has ADDRS_MAX rows. Returns how many. */
+uint32_t address_of_interfaces(const struct sockaddr *wildcard, char (*out)[ADDR_MAX]);
 
 #endif

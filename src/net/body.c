@@ -138,17 +138,6 @@ struct body *pool_take(struct pool *pool, struct account *account, size_t size) 
     return &block->body;
 }
 
-bool pool_grow(struct pool *pool, struct body **body, size_t kept, size_t size) {
-    struct block *old = (struct block *)(void *)*body;
-    struct body *grown = pool_take(pool, old->account, size);
-    if (!grown)
-        return false;
-    memcpy(grown->data, old->body.data, kept);
-    pool_give(pool, *body);
-    *body = grown;
-    return true;
-}
-
 void pool_give(struct pool *pool, struct body *body) {
     if (!body)
         return;

@@ -25,8 +25,6 @@ void pool_free(struct pool *pool);                                /* every block
 
 /* A block with room for size bytes, charged to account unless that is NULL. NULL: out of memory, or over MSG_BODY_MAX. */
 struct body *pool_take(struct pool *pool, struct account *account, size_t size);
-/* Moves the first kept bytes to a block with room for size; *body is replaced. False, and *body as it was: out of memory. */
-bool pool_grow(struct pool *pool, struct body **body, size_t kept, size_t size);
 void pool_give(struct pool *pool, struct body *body); /* NULL: nothing */
 size_t body_capacity(const struct body *body);
 

@@ -213,6 +213,8 @@ static void got_pong(struct link *link) {
     link->ping_value = 0;
     if (rtt == 0 || rtt > UINT32_MAX)
         return;
+    if (rtt < SEND_NEAR_US)
+        link->streams.near = true; /* once is enough: more is queues */
     link->rtt_us = link->rtt_us == 0 ? (uint32_t)rtt : (uint32_t)((link->rtt_us * 7ull + rtt) / 8);
 }
 

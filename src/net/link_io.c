@@ -227,7 +227,7 @@ void link_send_goodbye_now(struct link *link, enum corolla_status status) {
     tls_output(link->tls, &chunk->buffer);
     enum link_state state = link->state;
     link->state = LINK_LINGERING; /* a failure in here must not come back to here */
-    if (link->writing == 0 && send_goodbye(link, status)) {
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&link->tcp) == 0 && send_goodbye(link, status)) {
         uv_buf_t buf = uv_buf_init((char *)chunk->data, (unsigned)chunk->buffer.used);
         (void)uv_try_write((uv_stream_t *)&link->tcp, &buf, 1); /* a courtesy: the link closes in any case */
     }

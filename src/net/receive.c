@@ -13,15 +13,6 @@ static size_t share(size_t max) { return max - max / 8; }
 bool budget_over_link(const struct budget *budget, const struct account *account) { return account_held(account) > budget->link_max; }
 bool budget_over_total(const struct budget *budget) { return pool_held(budget->pool) > budget->total_max; }
 
-static void unreserve(struct stream *stream, size_t bytes) {
-    struct streams *s = stream->owner;
-    if (bytes > stream->in.reserved)
-        bytes = stream->in.reserved;
-    stream->in.reserved -= bytes;
-    s->reserved -= bytes;
-    s->budget->reserved -= bytes;
-}
-
 static void wait_begin(struct stream *stream) {
     struct budget *budget = stream->owner->budget;
     stream->wait_prev = budget->last;
@@ -44,22 +35,30 @@ static void wait_end(struct stream *stream) {
     budget->ungranted -= stream->in.got;
 }
 
-enum granted { GRANTED, LINK_FULL, TOTAL_FULL };
+enum granted { GRANTED, LINK_FULL, TOTAL_FULL, NO_MEMORY };
 
+/* Gives a large message its whole body. The system touches the memory as it fills, so a claim alone costs addresses only. */
 static enum granted grant(struct stream *stream) {
     struct streams *s = stream->owner;
     struct budget *budget = s->budget;
     struct incoming *in = &stream->in;
-    size_t need = in->p.body_size > body_capacity(in->body) ? in->p.body_size - body_capacity(in->body) : 0;
-    if (account_held(s->account) + s->reserved + need > share(budget->link_max))
+    size_t have = in->body ? body_capacity(in->body) : 0;
+    size_t need = in->p.body_size > have ? in->p.body_size - have : 0;
+    if (account_held(s->account) + need > share(budget->link_max))
         return LINK_FULL;
-    if (pool_held(budget->pool) + budget->reserved + need > share(budget->total_max))
+    if (pool_held(budget->pool) + need > share(budget->total_max))
         return TOTAL_FULL;
+    size_t head = FRAME_PREAMBLE_SIZE + (size_t)in->p.header_size, kept = in->got > head ? in->got - head : 0;
+    struct body *whole = need > 0 ? pool_take(s->pool, s->account, in->p.body_size) : in->body;
+    if (!whole)
+        return NO_MEMORY;
+    if (whole != in->body) {
+        if (kept > 0)
+            memcpy(whole->data, in->body->data, kept);
+        pool_give(s->pool, in->body);
+        in->body = whole;
+    }
     wait_end(stream);
-    in->granted = true;
-    in->reserved = need;
-    s->reserved += need;
-    budget->reserved += need;
     return GRANTED;
 }
 
@@ -69,12 +68,12 @@ void budget_grant(struct budget *budget) {
     for (struct stream *stream = budget->first; stream; stream = next) {
         next = stream->wait_next;
         enum granted granted = grant(stream);
-        if (granted == TOTAL_FULL) {
+        if (granted == LINK_FULL)
+            continue; /* the other links need not wait for this one */
+        if (granted != GRANTED) {
             budget->total_full = true;
             return;
         }
-        if (granted == LINK_FULL)
-            continue; /* the other links need not wait for this one */
         stream->in.mark_us = 0; /* its deadline starts with the next tick */
         receive_list_credit(stream);
         if (stream->owner->on_credit)
@@ -82,17 +81,23 @@ void budget_grant(struct budget *budget) {
     }
 }
 
-/* A large message begins: granted at once when nobody waits before it. */
-static void grant_or_wait(struct stream *stream) {
-    struct budget *budget = stream->owner->budget;
-    enum granted granted = stream->owner->n_waiting > 0 ? LINK_FULL : budget->total_full ? TOTAL_FULL : grant(stream);
+/* A large message begins: granted at once when nobody waits before it, else it gets what its credit can fill. */
+static bool grant_or_wait(struct stream *stream) {
+    struct streams *s = stream->owner;
+    struct budget *budget = s->budget;
+    enum granted granted = s->n_waiting > 0 ? LINK_FULL : budget->total_full ? TOTAL_FULL : grant(stream);
     if (granted == GRANTED)
-        return;
-    if (granted == TOTAL_FULL)
+        return true;
+    size_t first = stream->in.p.body_size < FRAME_CREDIT_INITIAL ? stream->in.p.body_size : FRAME_CREDIT_INITIAL;
+    stream->in.body = pool_take(s->pool, s->account, first);
+    if (!stream->in.body)
+        return false;
+    if (granted != LINK_FULL)
         budget->total_full = true;
     wait_begin(stream);
     if (budget->on_wait)
         budget->on_wait(budget->user);
+    return true;
 }
 
 /* ---- credit ---------------------------------------------------------------------------------------------------- */
@@ -127,8 +132,7 @@ bool receive_credit_next(struct streams *s, uint32_t *out_id, uint32_t *out_amou
 static void renew(struct stream *stream) {
     if (stream->in.waiting)
         return;
-    bool half = stream->consumed >= FRAME_CREDIT_INITIAL / 2;
-    if (half || (stream->owner->n >= STREAM_CROWDED && !stream->in.active))
+    if (stream->consumed >= RECEIVE_RENEW || (stream->owner->n >= STREAM_CROWDED && !stream->in.active))
         receive_list_credit(stream);
 }
 
@@ -138,7 +142,6 @@ static void renew(struct stream *stream) {
 static void incoming_end(struct stream *stream) {
     struct streams *s = stream->owner;
     wait_end(stream);
-    unreserve(stream, stream->in.reserved);
     if (stream->in.got >= FRAME_PREAMBLE_SIZE) {
         s->n_incoming--;
         if (stream->in.large)
@@ -187,36 +190,17 @@ static enum corolla_status incoming_start(struct receiver *r, struct stream *str
     in->header = pool_take(s->pool, s->account, in->p.header_size);
     if (!in->header)
         return err_set(err, COROLLA_NOMEM, "no memory for a message header of %u bytes", in->p.header_size);
-    if (in->p.body_size > 0) {
-        size_t first = in->large && in->p.body_size > RECEIVE_STEP ? RECEIVE_STEP : in->p.body_size;
-        in->body = pool_take(s->pool, s->account, first);
-        if (!in->body)
-            return err_set(err, COROLLA_NOMEM, "no memory for a message body of %u bytes", in->p.body_size);
-    }
-    if (in->large)
-        grant_or_wait(stream);
-    return COROLLA_OK;
-}
-
-/* Room for the next bytes of the body. A message that waits for its grant cannot get here: its credit ends before. */
-static enum corolla_status incoming_grow(struct stream *stream, struct corolla_error *err) {
-    struct streams *s = stream->owner;
-    struct incoming *in = &stream->in;
-    size_t head = FRAME_PREAMBLE_SIZE + (size_t)in->p.header_size;
-    if (in->got < head || in->got == in->size || in->got - head < body_capacity(in->body))
+    if (in->p.body_size == 0)
         return COROLLA_OK;
-    assert(in->granted);
-    size_t before = body_capacity(in->body), wanted = before * 4 < in->p.body_size ? before * 4 : in->p.body_size;
-    if (!pool_grow(s->pool, &in->body, in->got - head, wanted))
+    if (!in->large)
+        in->body = pool_take(s->pool, s->account, in->p.body_size);
+    if (in->large ? !grant_or_wait(stream) : !in->body)
         return err_set(err, COROLLA_NOMEM, "no memory for a message body of %u bytes", in->p.body_size);
-    unreserve(stream, body_capacity(in->body) - before);
     return COROLLA_OK;
 }
 
 static void deliver(struct receiver *r, struct stream *stream) {
     struct incoming *in = &stream->in;
-    if (in->body)
-        in->body->size = in->p.body_size;
     r->id = stream->id;
     r->header = in->header;
     r->message = (struct message){(enum msg_kind)in->p.kind, in->header->data, in->p.header_size, in->body};
@@ -296,8 +280,6 @@ static enum corolla_status data_got(struct receiver *r, size_t n, struct corolla
         if (status == COROLLA_OK)
             status = check_extent(r, err);
     }
-    if (status == COROLLA_OK && in->got >= FRAME_PREAMBLE_SIZE)
-        status = incoming_grow(r->stream, err);
     if (status == COROLLA_OK && r->left == 0 && in->got < in->size && r->streams->n_incoming > STREAM_PARTIAL_MAX)
         status = err_set(err, COROLLA_PEER_FAULT, "more than %d messages half-sent", STREAM_PARTIAL_MAX);
     if (status == COROLLA_OK && in->waiting && r->streams->budget->ungranted > r->streams->budget->total_max / 4)

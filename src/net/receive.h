@@ -4,11 +4,10 @@
  * frames, the body of the message itself) and how many; receive_got() takes note of them and says what became complete.
  *
  * Memory: what is received is charged to the link's account. Messages up to STREAM_LARGE get their memory at once. A larger one
- * starts with at most RECEIVE_STEP and needs a grant: the budget (per link, and over all links) must hold its whole size beside what is
- * held and promised. Until then its stream gets no more credit, so the peer can send FRAME_CREDIT_INITIAL of it at most. Grants are
- * given in the order in which messages began, over all links; a body grows with what arrives, never with what is claimed.
- * So messages that were granted always become complete, and those that wait cannot fill the budget.
- * Credit is renewed when half of it was consumed; bytes are consumed when they stand in their message.
+ * needs a grant: the budget (per link, and over all links) must hold its whole size, which is charged from then on. Until then its
+ * stream gets no more credit, so the peer can send FRAME_CREDIT_INITIAL of it at most, and only that much is allocated. Grants are
+ * given in the order in which messages began, over all links. So messages that were granted always become complete, and those
+ * that wait cannot fill the budget. Bytes are consumed, for the credit, when they stand in their message.
  *
  * Not solved here: many authenticated peers together can keep the budget of large messages busy; small ones pass all the same.
  *
@@ -19,13 +18,13 @@
 
 #include "net/stream.h"
 
-#define RECEIVE_STEP (256u << 10)          /* first allocation for a large body; then four times as much each time */
+#define RECEIVE_RENEW (32u << 10)          /* consumed bytes after which credit is renewed: each full frame is, so that the sender
+                                            * knows well how much is under way (SEND_NEAR_WINDOW) */
 #define RECEIVE_PROGRESS_MIN (16u << 10)   /* a message must bring this much, or its end, within each deadline */
 
 struct budget { /* of a net: shared by its links */
     struct pool *pool;
     size_t link_max, total_max; /* large messages may use 7/8 of each */
-    size_t reserved;            /* granted, and not yet allocated */
     size_t ungranted;           /* bytes of messages that wait for a grant */
     bool total_full;            /* the first in the line waits for total_max: nobody may pass it */
     void (*on_wait)(void *user); /* a message waits: call budget_grant when memory comes back. May be NULL. */

@@ -12,18 +12,28 @@
 
 static size_t left_of(const struct outgoing *out) { return out->size - out->sent; }
 
+static bool is_careful(const struct streams *s) { return s->near && s->calm < SEND_CALM_FRAMES; }
+
+/* What the stream may send now, by its credit and by our own window. */
+static size_t window_of(const struct stream *stream) {
+    if (stream->first->priority == LINK_URGENT || !is_careful(stream->owner) || stream->credit > FRAME_CREDIT_INITIAL)
+        return stream->credit;
+    size_t under_way = FRAME_CREDIT_INITIAL - stream->credit;
+    return under_way < SEND_NEAR_WINDOW ? SEND_NEAR_WINDOW - under_way : 0;
+}
+
 static size_t frame_size(const struct stream *stream) {
-    size_t size = left_of(stream->first);
+    size_t size = left_of(stream->first), window = window_of(stream);
     if (size > FRAME_PAYLOAD_MAX)
         size = FRAME_PAYLOAD_MAX;
-    return size > stream->credit ? stream->credit : size;
+    return size < window ? size : window;
 }
 
 static bool can_send(const struct stream *stream) {
     if (!stream->first)
         return false;
     size_t left = left_of(stream->first);
-    return stream->credit >= (left < SEND_FRAME_MIN ? left : SEND_FRAME_MIN);
+    return window_of(stream) >= (left < SEND_FRAME_MIN ? left : SEND_FRAME_MIN);
 }
 
 static void ring_remove(struct stream *stream) {
@@ -106,12 +116,14 @@ static bool may_start(const struct streams *s, const struct stream *stream) {
     bool urgent = out->priority == LINK_URGENT;
     if (s->n_partial >= STREAM_PARTIAL_MAX - (urgent ? 0 : PARTIAL_KEPT))
         return false;
-    return out->size <= STREAM_LARGE || s->n_partial_large < STREAM_LARGE_MAX - (urgent ? 0u : LARGE_KEPT);
+    if (out->size <= STREAM_LARGE)
+        return true;
+    return s->n_partial_large < (urgent ? STREAM_LARGE_MAX : is_careful(s) ? SEND_NEAR_LARGE : STREAM_LARGE_MAX - LARGE_KEPT);
 }
 
 static struct stream *first_ready(const struct streams *s, enum link_priority priority) {
     for (struct stream *stream = s->rings[priority].first; stream; stream = stream->ring_next) {
-        if (may_start(s, stream))
+        if (can_send(stream) && may_start(s, stream))
             return stream;
     }
     return NULL;
@@ -168,7 +180,9 @@ void send_sent(const struct send_frame *frame) {
     out->sent += frame->frame.size;
     stream->credit -= frame->frame.size;
     stream->tick = s->tick;
-    s->urgent_run = out->priority == LINK_URGENT ? s->urgent_run + 1 : 0;
+    bool urgent = out->priority == LINK_URGENT;
+    s->urgent_run = urgent ? s->urgent_run + 1 : 0;
+    s->calm = urgent ? 0 : s->calm < SEND_CALM_FRAMES ? s->calm + 1 : s->calm;
     if (out->sent == out->size) {
         if (!first)
             count_partial(s, out, -1);

@@ -4,6 +4,9 @@
  * message), round robin within a priority. Every SEND_URGENT_RUN urgent frames one bulk frame may pass, so that a half-sent
  * message does not run into the receiver's deadline. Some of the half-sent messages that a link may have are kept for urgent ones.
  *
+ * An urgent frame overtakes what is queued here, not what is under way. While urgent messages are about and the peer is near (so
+ * that a small window costs no throughput to speak of), bulk streams therefore keep to SEND_NEAR_WINDOW, and few of them at a time.
+ *
  * Threads: the loop thread.
  */
 #ifndef COROLLA_NET_SEND_H
@@ -12,6 +15,10 @@
 #include "net/stream.h"
 
 #define SEND_URGENT_RUN 16
+#define SEND_NEAR_US 1000            /* a peer with a round trip below this is near */
+#define SEND_NEAR_WINDOW (128u << 10) /* bytes under way on a bulk stream; measured: bench/link.c */
+#define SEND_NEAR_LARGE 2            /* large bulk messages half-sent */
+#define SEND_CALM_FRAMES 512         /* bulk frames after the last urgent one until urgent messages count as gone */
 #define SEND_FRAME_MIN (16u << 10) /* wait for more credit rather than cut smaller frames */
 
 /* Queues a message; takes the body in any case. NOMEM: out of memory, or over the bounds of the queue or the table. */

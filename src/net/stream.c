@@ -18,6 +18,7 @@ void streams_init(struct streams *s, struct pool *pool, struct account *account,
     s->account = account;
     s->budget = budget;
     s->queued_bytes_max = queued_bytes_max;
+    s->calm = SEND_CALM_FRAMES;
 }
 
 static void stream_free(struct stream *stream) {

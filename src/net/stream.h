@@ -35,12 +35,11 @@ struct outgoing {
 /* A message on its way in. */
 struct incoming {
     bool active;
-    bool large, granted, waiting;   /* large ones need a grant of memory before they get more credit (receive.h) */
+    bool large, waiting;            /* large ones need a grant of memory before they get more credit (receive.h) */
     size_t got, size;               /* of preamble, header and body */
     uint8_t preamble[FRAME_PREAMBLE_SIZE];
     struct frame_preamble p;        /* valid when got >= FRAME_PREAMBLE_SIZE */
     struct body *header, *body;
-    size_t reserved;                /* granted, and not yet allocated */
     size_t mark_bytes;              /* progress at mark_us, for the deadline */
     uint64_t mark_us;
 };
@@ -81,8 +80,9 @@ struct streams {
     struct ring rings[2]; /* by priority: streams that have something to send and the credit for it */
     size_t queued_bytes, queued_bytes_max;
     uint32_t n_partial, n_partial_large, urgent_run;
+    uint32_t calm; /* bulk frames since the last urgent one */
+    bool near;     /* the peer is; set by the link */
     /* receiving */
-    size_t reserved; /* sum over the streams */
     uint32_t n_incoming, n_incoming_large, n_waiting;
     struct stream *credit_first, *credit_last; /* CREDIT frames to be sent */
 };
