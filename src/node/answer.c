@@ -1,0 +1,73 @@
+/* answer.c - see answer.h. */
+#include "node/answer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define RETRY_BUSY_MS 250      /* about a few turns */
+#define RETRY_NO_CACHE_MS 5000 /* sessions are longer */
+
+static void tell(struct node *node, struct link *link, uint32_t stream, enum msg_kind kind, size_t header_size) {
+    enum corolla_status status = link_send(link, stream, LINK_URGENT, kind, node->header, header_size, NULL);
+    if (status != COROLLA_OK) log_warn("answer_lost peer=%s kind=%d status=%s", link_address(link), (int)kind, corolla_status_name(status));
+}
+
+void answer_info(struct node *node, struct link *link, uint32_t stream) {
+    struct msg_info *info = &node->info;
+    info->cache_tokens_left = span_kv_tokens_left(node->span);
+    info->decode_tokens_per_s = node->measure.decode_tokens_per_s;
+    info->prefill_tokens_per_s = node->measure.prefill_tokens_per_s;
+    info->draining = node->limits.draining;
+    info->sessions = node->sessions.n;
+    tell(node, link, stream, MSG_INFO, msg_info_encode(info, node->header));
+}
+
+void answer_opened(struct node *node, const struct session *session) {
+    struct msg_opened opened = {.cache_tokens_left = span_kv_tokens_left(node->span)};
+    memcpy(opened.session, session->id, SESSION_SIZE);
+    memcpy(opened.secret, session->secret, SECRET_SIZE);
+    tell(node, session->link, session->stream, MSG_OPENED, msg_opened_encode(&opened, node->header));
+}
+
+void answer_result(struct node *node, struct step *step) {
+    const struct session *session = step->session;
+    struct msg_result result = {.epoch = step->epoch,
+                                .position = step->position,
+                                .n_tokens = step->n_tokens,
+                                .n_rows = step->n_rows,
+                                .dtype = step->wire,
+                                .n_timings = step->n_timings};
+    memcpy(result.session, session->id, SESSION_SIZE);
+    memcpy(result.timings, step->timings, step->n_timings * sizeof *step->timings);
+    struct body *body = step->body;
+    step->body = NULL;
+    size_t size = msg_result_encode(&result, node->header);
+    enum corolla_status status = link_send(session->link, session->stream, step_priority(step), MSG_RESULT, node->header, size, body);
+    if (status == COROLLA_OK || status == COROLLA_PEER_LOST) return;
+    struct corolla_error error = {.status = COROLLA_BUSY};
+    snprintf(error.message, sizeof error.message, "the queue of the link to the client is full: read the results");
+    answer_step_failed(node, step, &error);
+}
+
+void answer_failed(struct node *node, struct link *link, uint32_t stream, const struct answer_about *about,
+                   const struct corolla_error *error) {
+    struct msg_failed failed = {.epoch = about->epoch, .position = about->position, .status = error->status};
+    memcpy(failed.session, about->session, SESSION_SIZE);
+    snprintf(failed.text, sizeof failed.text, "%.*s", (int)sizeof failed.text - 1, error->message);
+    failed.cache_tokens_left = span_kv_tokens_left(node->span);
+    if (error->status == COROLLA_BUSY) failed.retry_after_ms = RETRY_BUSY_MS;
+    if (error->status == COROLLA_NO_CACHE) failed.retry_after_ms = RETRY_NO_CACHE_MS;
+    failed.has_culprit = about->culprit != NULL;
+    if (about->culprit) failed.culprit = *about->culprit;
+    log_info("refused peer=%s status=%s position=%u why=\"%s\"", link_address(link), corolla_status_name(error->status), about->position,
+             error->message);
+    tell(node, link, stream, MSG_FAILED, msg_failed_encode(&failed, node->header));
+}
+
+void answer_step_failed(struct node *node, const struct step *step, const struct corolla_error *error) {
+    const struct session *session = step->session;
+    struct answer_about about = {.session = session->id, .epoch = step->epoch, .position = step->position};
+    answer_failed(node, session->link, session->stream, &about, error);
+}

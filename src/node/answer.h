@@ -1,0 +1,27 @@
+/* answer.h - what a server tells: INFO, OPENED, RESULT, FAILED. Loop thread.
+ *
+ * Answers for a session go on the link and the stream on which its OPEN came. An answer that its link does not take any more is lost;
+ * the link's end, which follows, ends the session.
+ */
+#ifndef COROLLA_NODE_ANSWER_H
+#define COROLLA_NODE_ANSWER_H
+
+#include "node/node.h"
+
+void answer_info(struct node *node, struct link *link, uint32_t stream);
+void answer_opened(struct node *node, const struct session *session);
+/* A step that was computed here as the last hop; takes its body. */
+void answer_result(struct node *node, struct step *step);
+
+/* What a FAILED is about; culprit NULL: this server. */
+struct answer_about {
+    const uint8_t *session;
+    uint32_t epoch, position;
+    const struct node_id *culprit;
+};
+void answer_failed(struct node *node, struct link *link, uint32_t stream, const struct answer_about *about,
+                   const struct corolla_error *error);
+/* A step that failed here, told to its session's client. */
+void answer_step_failed(struct node *node, const struct step *step, const struct corolla_error *error);
+
+#endif

@@ -1,0 +1,357 @@
+/* node.c - see node.h: the life of a server, and what it does about each event of its net.
+ *
+ * A peer that sends what cannot be decoded loses its link; a message that can be understood but not followed is answered. Kinds
+ * that later versions may bring are ignored, and so are answers that nobody here asked for.
+ */
+#include "node/node.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "crypto/rand.h"
+#include "node/answer.h"
+#include "node/forward.h"
+
+/* ---- sessions and steps ---------------------------------------------------------------------------------------- */
+
+void node_release_session(struct node *node, struct session *session) {
+    if (!session->closed || session->n_steps > 0 || session->next.dialling) return;
+    kv_close(session->lane.kv);
+    free(session);
+    (void)node;
+}
+
+void node_drop_step(struct node *node, struct step *step) {
+    struct session *session = step->session;
+    step_free(node->net, step);
+    node->n_steps--;
+    session->n_steps--;
+    node_release_session(node, session);
+}
+
+void node_drop_steps(struct node *node, struct step *first) {
+    while (first) {
+        struct step *next = first->next;
+        node_drop_step(node, first);
+        first = next;
+    }
+}
+
+void node_close_session(struct node *node, struct session *session) {
+    sessions_remove(&node->sessions, session);
+    node_drop_steps(node, compute_withdraw(node->compute, &session->lane));
+    forward_drop(node, session);
+    session->closed = true;
+    session->link = NULL;
+    node_release_session(node, session);
+}
+
+/* ---- messages -------------------------------------------------------------------------------------------------- */
+
+static enum corolla_status open_session(struct node *node, struct link *link, uint32_t stream, const struct msg_open *open,
+                                        struct corolla_error *err) {
+    const struct node_id *client = &link_peer(link)->id;
+    enum corolla_status status = sessions_check_open(&node->sessions, &node->limits, open, client, err);
+    if (status != COROLLA_OK) return status;
+    struct session *session = calloc(1, sizeof *session);
+    if (!session) return err_set(err, COROLLA_NOMEM, "this server is out of memory: choose another one");
+    status = kv_open(&session->lane.kv, node->span, open->begin, open->end, open->max_tokens, err);
+    if (status != COROLLA_OK) {
+        free(session);
+        return status;
+    }
+    memcpy(session->id, open->session, SESSION_SIZE);
+    rand_bytes(session->secret, SECRET_SIZE);
+    session->client = *client;
+    session->has_upstream = open->has_upstream;
+    if (open->has_upstream) session->upstream = open->upstream;
+    session->link = link;
+    session->stream = stream;
+    session->max_tokens = open->max_tokens;
+    session->lane.begin = open->begin;
+    session->lane.end = open->end;
+    sessions_add(&node->sessions, session);
+    answer_opened(node, session);
+    return COROLLA_OK;
+}
+
+static enum corolla_status on_open(struct node *node, struct link *link, uint32_t stream, const struct message *msg,
+                                   struct corolla_error *err) {
+    struct msg_open open;
+    struct corolla_error error = {0};
+    enum corolla_status status = msg_open_decode(msg->header, msg->header_size, &open, err);
+    if (status != COROLLA_OK) return status;
+    if (open_session(node, link, stream, &open, &error) != COROLLA_OK)
+        answer_failed(node, link, stream, &(struct answer_about){.session = open.session}, &error);
+    return COROLLA_OK;
+}
+
+/* A step that no session takes. Only its client can make something of an answer: it asked on this link and stream. */
+static void refuse_stray(struct node *node, struct link *link, uint32_t stream, const struct msg_step *step,
+                         const struct corolla_error *error) {
+    if (!node_id_equal(&link_peer(link)->id, &step->client)) {
+        log_debug("stray_step peer=%s why=\"%s\"", link_address(link), error->message);
+        return;
+    }
+    struct answer_about about = {.session = step->session, .epoch = step->epoch, .position = step->position};
+    answer_failed(node, link, stream, &about, error);
+}
+
+static enum corolla_status check_step(struct node *node, const struct session *session, const struct msg_step *m,
+                                      const struct node_id *sender, size_t body_size, struct corolla_error *err) {
+    enum corolla_status status = sessions_check_step(session, &node->limits, m, sender, body_size, err);
+    if (status != COROLLA_OK) return status;
+    if (m->n_hops > 0 && node_id_equal(&m->hops[0].node.id, &net_self(node->net)->id))
+        return err_set(err, COROLLA_REFUSED, "a server cannot be its own next hop: open one session over all of its blocks");
+    if (node->n_steps >= STEPS_MAX) return err_set(err, COROLLA_BUSY, "%d steps are under way here: try again", STEPS_MAX);
+    return COROLLA_OK;
+}
+
+/* The step runs. Takes the body. */
+static void accept_step(struct node *node, struct session *session, const struct msg_step *m, struct body *body) {
+    if (m->epoch > session->epoch) { /* what waits is of a run that its client gave up */
+        session->epoch = m->epoch;
+        node_drop_steps(node, compute_withdraw(node->compute, &session->lane));
+        forward_drop(node, session);
+    }
+    struct step *step = step_new(node->net, m, body);
+    if (!step) {
+        struct corolla_error error;
+        err_set(&error, COROLLA_BUSY, "this server is out of memory: try again later");
+        struct answer_about about = {.session = session->id, .epoch = m->epoch, .position = m->position};
+        answer_failed(node, session->link, session->stream, &about, &error);
+        return;
+    }
+    step->session = session;
+    session->expected = m->position + m->n_tokens;
+    session->n_steps++;
+    node->n_steps++;
+    forward_prepare(node, session, step);
+    compute_submit(node->compute, &session->lane, step);
+}
+
+static enum corolla_status on_step(struct node *node, struct link *link, uint32_t stream, struct message *msg, struct corolla_error *err) {
+    struct msg_step *m = &node->message;
+    struct corolla_error error = {0};
+    enum corolla_status status = msg_step_decode(msg->header, msg->header_size, m, err);
+    if (status != COROLLA_OK) return status;
+    struct session *session = sessions_find(&node->sessions, m->session);
+    if (!session) {
+        err_set(&error, COROLLA_NO_SESSION, "this server knows no such session: open it again");
+        refuse_stray(node, link, stream, m, &error);
+        return COROLLA_OK;
+    }
+    const struct node_id *sender = &link_peer(link)->id;
+    status = check_step(node, session, m, sender, msg->body ? msg->body->size : 0, &error);
+    struct answer_about about = {.session = session->id, .epoch = m->epoch, .position = m->position};
+    if (status == COROLLA_OK) {
+        accept_step(node, session, m, msg->body);
+        msg->body = NULL;
+    } else if (status == COROLLA_REFUSED && !node_id_equal(sender, &session->client)) {
+        refuse_stray(node, link, stream, m, &error);
+    } else if (status != COROLLA_STALE) {
+        answer_failed(node, session->link, session->stream, &about, &error);
+    }
+    return COROLLA_OK;
+}
+
+static enum corolla_status on_close(struct node *node, struct link *link, const struct message *msg, struct corolla_error *err) {
+    struct msg_close close;
+    enum corolla_status status = msg_close_decode(msg->header, msg->header_size, &close, err);
+    if (status != COROLLA_OK) return status;
+    struct session *session = sessions_find(&node->sessions, close.session);
+    if (session && sessions_check_close(session, &close, &link_peer(link)->id))
+        node_close_session(node, session);
+    else
+        log_debug("stray_close peer=%s", link_address(link));
+    return COROLLA_OK;
+}
+
+static enum corolla_status dispatch(struct node *node, struct link *link, uint32_t stream, struct message *msg, struct corolla_error *err) {
+    bool ours = msg->kind == MSG_INFO_GET || msg->kind == MSG_OPEN || msg->kind == MSG_CLOSE;
+    if (ours && msg->body) return err_set(err, COROLLA_FORMAT, "a message with a body that should have none");
+    switch (msg->kind) {
+    case MSG_INFO_GET: answer_info(node, link, stream); return COROLLA_OK;
+    case MSG_OPEN: return on_open(node, link, stream, msg, err);
+    case MSG_STEP: return on_step(node, link, stream, msg, err);
+    case MSG_CLOSE: return on_close(node, link, msg, err);
+    case MSG_INFO:
+    case MSG_OPENED:
+    case MSG_RESULT:
+    case MSG_FAILED: /* of a next hop, about a session that it does not know: its client knows as well */
+    case MSG_DRAIN: break;
+    }
+    return COROLLA_OK;
+}
+
+static void on_message(void *user, struct link *link, uint32_t stream, struct message *msg) {
+    struct node *node = user;
+    struct corolla_error error = {0};
+    if (dispatch(node, link, stream, msg, &error) != COROLLA_OK) link_close(link, COROLLA_PEER_FAULT, error.message);
+    net_body_free(node->net, msg->body);
+    msg->body = NULL;
+}
+
+/* ---- links ----------------------------------------------------------------------------------------------------- */
+
+static void on_up(void *user, struct link *link) {
+    struct node *node = user;
+    struct peer *peer = calloc(1, sizeof *peer);
+    if (!peer) {
+        link_close(link, COROLLA_BUSY, "this server is out of memory");
+        return;
+    }
+    peer->link = link;
+    peer->next = node->peers;
+    if (peer->next) peer->next->prev = peer;
+    node->peers = peer;
+    link_set_user(link, peer);
+    if (node->limits.draining) link_send(link, link_stream_new(link), LINK_URGENT, MSG_DRAIN, NULL, 0, NULL);
+}
+
+static void on_down(void *user, struct link *link, enum corolla_status status, const char *why) {
+    struct node *node = user;
+    struct peer *peer = link_user(link);
+    (void)status;
+    if (peer) {
+        *(peer->prev ? &peer->prev->next : &node->peers) = peer->next;
+        if (peer->next) peer->next->prev = peer->prev;
+        free(peer);
+    }
+    struct session *session = sessions_each(&node->sessions, NULL);
+    while (session) {
+        struct session *next = sessions_each(&node->sessions, session);
+        if (session->link == link)
+            node_close_session(node, session);
+        else
+            forward_link_down(node, session, link, why);
+        session = next;
+    }
+}
+
+/* ---- computed steps -------------------------------------------------------------------------------------------- */
+
+static void note_turn(struct node *node, const struct step *step) {
+    struct measure_turn turn = {.items = step->turn_items,
+                                .rows = step->turn_rows,
+                                .n_blocks = step->lane->end - step->lane->begin,
+                                .span_blocks = node->limits.end - node->limits.begin,
+                                .us = step->compute_us};
+    if (turn.rows > 0) measure_note(&node->measure, &turn);
+}
+
+static void on_computed(void *user) {
+    struct node *node = user;
+    struct step *step = compute_collect(node->compute);
+    while (step) {
+        struct step *next = step->next;
+        note_turn(node, step);
+        if (step->session->closed || step->epoch < step->session->epoch) {
+            node_drop_step(node, step);
+        } else if (step->error.status != COROLLA_OK) {
+            answer_step_failed(node, step, &step->error);
+            node_drop_step(node, step);
+        } else {
+            forward_step(node, step);
+        }
+        step = next;
+    }
+}
+
+/* Compute thread. */
+static void notify(void *user) {
+    struct node *node = user;
+    net_post(node->net, on_computed, node);
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+struct node *node_new(const struct node_config *config) {
+    struct node *node = calloc(1, sizeof *node);
+    if (!node) return NULL;
+    const struct hparams *hp = span_hparams(config->span);
+    node->span = config->span;
+    node->limits = (struct session_limits){.model = config->model,
+                                           .begin = span_begin(config->span),
+                                           .end = span_end(config->span),
+                                           .n_embd = hp->n_embd,
+                                           .max_tokens = config->session_tokens_max};
+    struct msg_info *info = &node->info;
+    memcpy(info->model, config->model, ID_SIZE);
+    snprintf(info->model_name, sizeof info->model_name, "%s", config->model_name);
+    snprintf(info->name, sizeof info->name, "%s", config->name ? config->name : "");
+    snprintf(info->version, sizeof info->version, "%s", COROLLA_VERSION);
+    info->n_blocks = hp->n_blocks;
+    info->n_embd = hp->n_embd;
+    info->begin = node->limits.begin;
+    info->end = node->limits.end;
+    info->session_tokens_max = config->session_tokens_max;
+    info->exact = span_exact(config->span);
+    info->arithmetic_class = span_arithmetic_class(config->span);
+    info->wires = 1u << COROLLA_WIRE_F32 | 1u << COROLLA_WIRE_F16 | 1u << COROLLA_WIRE_BF16;
+    measure_span(&node->measure, config->span);
+    return node;
+}
+
+struct net_events node_events(struct node *node) {
+    return (struct net_events){.on_up = on_up, .on_message = on_message, .on_down = on_down, .user = node};
+}
+
+static void *loop_main(void *user) {
+    net_run(((struct node *)user)->net);
+    return NULL;
+}
+
+enum corolla_status node_start(struct node *node, struct net *net, struct corolla_error *err) {
+    node->net = net;
+    struct compute_config config = {.span = node->span, .net = net, .notify = notify, .user = node};
+    enum corolla_status status = compute_new(&node->compute, &config, err);
+    if (status != COROLLA_OK) return status;
+    sigset_t all, before; /* signals are for the threads of the application */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    node->running = pthread_create(&node->loop, NULL, loop_main, node) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return node->running ? COROLLA_OK : err_set(err, COROLLA_NOMEM, "cannot start the network thread");
+}
+
+static void begin_drain(void *user) {
+    struct node *node = user;
+    node->limits.draining = true;
+    for (struct peer *peer = node->peers; peer; peer = peer->next)
+        link_send(peer->link, link_stream_new(peer->link), LINK_URGENT, MSG_DRAIN, NULL, 0, NULL);
+}
+
+/* The compute thread is gone: what still waits will not be computed. */
+static void end_drain(void *user) {
+    struct node *node = user;
+    struct corolla_error error;
+    err_set(&error, COROLLA_DRAINING, "this server is leaving: choose another one");
+    for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, s)) {
+        struct step *first = compute_withdraw(node->compute, &s->lane);
+        if (first) answer_step_failed(node, first, &error);
+        node_drop_steps(node, first);
+    }
+}
+
+void node_stop(struct node *node) {
+    if (!node->running) return;
+    net_post(node->net, begin_drain, node);
+    compute_stop(node->compute);
+    net_post(node->net, end_drain, node);
+    net_stop(node->net);
+    pthread_join(node->loop, NULL);
+    node->running = false;
+}
+
+void node_free(struct node *node) {
+    if (!node) return;
+    assert(!node->running && node->sessions.n == 0 && node->n_steps == 0);
+    compute_free(node->compute);
+    free(node);
+}

@@ -1,0 +1,114 @@
+/* sessions.c - see sessions.h. */
+#include "node/sessions.h"
+
+#include <string.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+/* ---- table ----------------------------------------------------------------------------------------------------- */
+
+/* Ids are random; who picks colliding ones slows down a walk of at most SESSIONS_MAX. */
+static uint32_t bucket_of(const uint8_t id[SESSION_SIZE]) { return le32_get(id) % SESSIONS_BUCKETS; }
+
+struct session *sessions_find(const struct sessions *table, const uint8_t id[SESSION_SIZE]) {
+    struct session *s = table->buckets[bucket_of(id)];
+    while (s && memcmp(s->id, id, SESSION_SIZE) != 0) s = s->chain;
+    return s;
+}
+
+void sessions_add(struct sessions *table, struct session *session) {
+    struct session **bucket = &table->buckets[bucket_of(session->id)];
+    session->chain = *bucket;
+    *bucket = session;
+    table->n++;
+}
+
+void sessions_remove(struct sessions *table, struct session *session) {
+    struct session **at = &table->buckets[bucket_of(session->id)];
+    while (*at != session) at = &(*at)->chain;
+    *at = session->chain;
+    session->chain = NULL;
+    table->n--;
+}
+
+struct session *sessions_each(const struct sessions *table, const struct session *last) {
+    if (last && last->chain) return last->chain;
+    for (uint32_t i = last ? bucket_of(last->id) + 1 : 0; i < SESSIONS_BUCKETS; i++)
+        if (table->buckets[i]) return table->buckets[i];
+    return NULL;
+}
+
+/* ---- checks ---------------------------------------------------------------------------------------------------- */
+
+static bool secret_equal(const uint8_t a[SECRET_SIZE], const uint8_t b[SECRET_SIZE]) {
+    uint8_t differs = 0; /* takes the same time wherever they differ */
+    for (size_t i = 0; i < SECRET_SIZE; i++) differs |= (uint8_t)(a[i] ^ b[i]);
+    return differs == 0;
+}
+
+static uint32_t count_of(const struct sessions *table, const struct node_id *client) {
+    uint32_t n = 0;
+    for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s)) n += node_id_equal(&s->client, client);
+    return n;
+}
+
+enum corolla_status sessions_check_open(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
+                                        const struct node_id *client, struct corolla_error *err) {
+    if (limits->draining) return err_set(err, COROLLA_DRAINING, "this server is leaving: choose another one");
+    if (memcmp(open->model, limits->model, ID_SIZE) != 0)
+        return err_set(err, COROLLA_MODEL_MISMATCH, "this server hosts another model, of which it holds blocks %u:%u", limits->begin,
+                       limits->end);
+    if (open->begin >= open->end || open->begin < limits->begin || open->end > limits->end)
+        return err_set(err, COROLLA_NOT_SERVED, "blocks %u:%u are not served here, %u:%u are", open->begin, open->end, limits->begin,
+                       limits->end);
+    if (open->max_tokens == 0) return err_set(err, COROLLA_INVALID, "a session has at least one token");
+    if (open->max_tokens > limits->max_tokens)
+        return err_set(err, COROLLA_TOO_LONG, "a session of %u tokens is too long, %u are possible here", open->max_tokens,
+                       limits->max_tokens);
+    if (sessions_find(table, open->session)) return err_set(err, COROLLA_REFUSED, "this session id is in use: choose a random one");
+    if (table->n >= SESSIONS_MAX)
+        return err_set(err, COROLLA_BUSY, "all %d sessions of this server are in use: try again later", SESSIONS_MAX);
+    if (count_of(table, client) >= SESSIONS_PER_CLIENT_MAX)
+        return err_set(err, COROLLA_BUSY, "a client has at most %d sessions here: close one", SESSIONS_PER_CLIENT_MAX);
+    return COROLLA_OK;
+}
+
+static enum corolla_status check_right(const struct session *session, const struct msg_step *step, const struct node_id *sender,
+                                       struct corolla_error *err) {
+    bool from_client = node_id_equal(sender, &session->client);
+    bool from_upstream = session->has_upstream && node_id_equal(sender, &session->upstream);
+    if (!from_client && !from_upstream)
+        return err_set(err, COROLLA_REFUSED, "steps of this session come from its client or the hop before");
+    if (!secret_equal(session->secret, step->secret)) return err_set(err, COROLLA_REFUSED, "the secret of the session is wrong");
+    if (!node_id_equal(&step->client, &session->client)) return err_set(err, COROLLA_REFUSED, "the session belongs to another client");
+    return COROLLA_OK;
+}
+
+enum corolla_status sessions_check_step(const struct session *session, const struct session_limits *limits, const struct msg_step *step,
+                                        const struct node_id *sender, size_t body_size, struct corolla_error *err) {
+    enum corolla_status status = check_right(session, step, sender, err);
+    if (status != COROLLA_OK) return status;
+    if (step->epoch < session->epoch) return err_set(err, COROLLA_STALE, "epoch %u is over, %u runs", step->epoch, session->epoch);
+    if (step->n_tokens == 0 || step->n_tokens > BATCH_ROWS_MAX)
+        return err_set(err, COROLLA_INVALID, "a step of %u tokens: 1 to %d are possible here", step->n_tokens, BATCH_ROWS_MAX);
+    if (step->n_rows > step->n_tokens)
+        return err_set(err, COROLLA_INVALID, "%u rows are asked of a step of %u tokens", step->n_rows, step->n_tokens);
+    size_t size = (size_t)step->n_tokens * limits->n_embd * msg_wire_size(step->dtype); /* at most 256 * 32,768 * 4 */
+    if (body_size != size)
+        return err_set(err, COROLLA_FORMAT, "a step of %u tokens into block %u has %zu bytes, not %zu", step->n_tokens, session->lane.begin,
+                       size, body_size);
+    if (step->position > session->expected)
+        return err_set(err, COROLLA_BAD_POSITION, "blocks %u:%u expect position %u or lower, not %u", session->lane.begin,
+                       session->lane.end, session->expected, step->position);
+    if (step->n_tokens > session->max_tokens - step->position)
+        return err_set(err, COROLLA_TOO_LONG, "%u tokens at position %u do not fit the session's %u: open a longer one", step->n_tokens,
+                       step->position, session->max_tokens);
+    if (session->n_steps >= SESSION_STEPS_MAX && step->epoch == session->epoch)
+        return err_set(err, COROLLA_BUSY, "%d steps of this session are under way here: wait for results", SESSION_STEPS_MAX);
+    return COROLLA_OK;
+}
+
+bool sessions_check_close(const struct session *session, const struct msg_close *close, const struct node_id *sender) {
+    return node_id_equal(sender, &session->client) && secret_equal(session->secret, close->secret);
+}

@@ -1,0 +1,71 @@
+/* sessions.h - the sessions of a server: their table, and whether a step may run. Loop thread; no I/O.
+ *
+ * The checks are pure: a session, a message and its sender in; a status and a sentence for the client out. A step that is refused
+ * leaves its session as it was.
+ */
+#ifndef COROLLA_NODE_SESSIONS_H
+#define COROLLA_NODE_SESSIONS_H
+
+#include "node/compute.h"
+
+#define SESSIONS_MAX 1024           /* KV memory ends earlier on today's machines; it bounds the scheduler's scan */
+#define SESSIONS_PER_CLIENT_MAX 128 /* so that one client cannot take the whole table */
+#define SESSION_STEPS_MAX 64        /* of a session in this server at once; clients have about one per hop under way */
+#define STEPS_MAX 8192              /* in this server at once; a step is about 2 KiB beside its rows, whose bytes the net bounds */
+
+struct session_next { /* the server that takes our output */
+    struct node_id id;
+    struct link *link; /* NULL: none is up */
+    uint32_t stream;
+    bool dialling;
+    struct step *first, *last; /* computed, waiting for the link */
+};
+
+struct session {
+    uint8_t id[SESSION_SIZE], secret[SECRET_SIZE];
+    struct node_id client, upstream;
+    bool has_upstream;
+    struct link *link; /* the client's, on which OPEN came; answers go there, on the stream of OPEN */
+    uint32_t stream;
+    uint32_t max_tokens;
+    uint32_t epoch;
+    uint32_t expected;                            /* one past the last position that an accepted step asked for */
+    uint32_t forwarded_epoch, forwarded_position; /* of the last step that went to the next hop */
+    uint32_t n_steps;                             /* that point here */
+    bool closed;                                  /* out of the table; freed when no step and no dial points here any more */
+    struct lane lane;
+    struct session_next next;
+    struct session *chain; /* of the table */
+};
+
+#define SESSIONS_BUCKETS 256
+
+struct sessions {
+    uint32_t n;
+    struct session *buckets[SESSIONS_BUCKETS];
+};
+
+/* NULL: not there. */
+struct session *sessions_find(const struct sessions *table, const uint8_t id[SESSION_SIZE]);
+void sessions_add(struct sessions *table, struct session *session);
+void sessions_remove(struct sessions *table, struct session *session);
+/* Iteration: first with NULL, then with the last one; NULL at the end. The last one may not be removed meanwhile. */
+struct session *sessions_each(const struct sessions *table, const struct session *last);
+
+/* What this server can do for sessions. */
+struct session_limits {
+    const uint8_t *model; /* id */
+    uint32_t begin, end, n_embd;
+    uint32_t max_tokens; /* of one session */
+    bool draining;
+};
+/* Whether a session may be opened, as far as the table and the limits say; the KV budget is asked later. */
+enum corolla_status sessions_check_open(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
+                                        const struct node_id *client, struct corolla_error *err);
+/* Whether a step may run. STALE: it is to be dropped without a word. REFUSED: the answer goes to the sender. */
+enum corolla_status sessions_check_step(const struct session *session, const struct session_limits *limits, const struct msg_step *step,
+                                        const struct node_id *sender, size_t body_size, struct corolla_error *err);
+/* Whether a CLOSE is the client's own. */
+bool sessions_check_close(const struct session *session, const struct msg_close *close, const struct node_id *sender);
+
+#endif

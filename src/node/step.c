@@ -1,0 +1,41 @@
+/* step.c - see step.h. */
+#include "node/step.h"
+
+#include <string.h>
+
+struct step *step_new(struct net *net, const struct msg_step *msg, struct body *body) {
+    size_t hops_size = msg->n_hops * sizeof(struct step_hop); /* n_hops < HOPS_MAX: the decoder checked */
+    struct body *block = net_body_new(net, sizeof(struct step) + hops_size);
+    if (!block) {
+        net_body_free(net, body);
+        return NULL;
+    }
+    struct step *step = (struct step *)(void *)block->data;
+    memset(step, 0, sizeof *step);
+    step->block = block;
+    step->body = body;
+    step->epoch = msg->epoch;
+    step->position = msg->position;
+    step->n_tokens = msg->n_tokens;
+    step->n_rows = msg->n_rows;
+    step->wire = msg->dtype;
+    step->n_timings = msg->n_timings;
+    memcpy(step->timings, msg->timings, msg->n_timings * sizeof *step->timings);
+    step->n_hops = msg->n_hops;
+    memcpy(step->hops, msg->hops, hops_size);
+    return step;
+}
+
+void step_free(struct net *net, struct step *step) {
+    if (!step) return;
+    net_body_free(net, step->body);
+    net_body_free(net, step->block);
+}
+
+void step_free_list(struct net *net, struct step *first) {
+    while (first) {
+        struct step *next = first->next;
+        step_free(net, first);
+        first = next;
+    }
+}
