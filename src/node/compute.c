@@ -1,362 +1,300 @@
-/* compute.c - see compute.h. */
+/* compute.c - see compute.h.
+ *
+ * A turn: steps whose input cannot be used fail for themselves and leave the batch; then one span_forward() for the others. Rows in
+ * F32 are computed in place, in the body that came from the wire and goes back to it; 16-bit ones pass through one scratch buffer.
+ */
 #include "node/compute.h"
 
-#include <assert.h>
+#include <math.h>
 #include <pthread.h>
-#include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/mem.h"
 #include "model/convert.h"
-#include "node/rows.h"
-#include "wire/msg.h"
+#include "node/schedule.h"
+#include "node/sessions.h"
 
-struct fifo {
-    struct job *first, *last;
-};
+#define F16_MAX 65504.0f
 
 struct compute {
     struct compute_config config;
+    size_t n_embd;
+    float *scratch; /* [BATCH_ROWS_MAX, n_embd], for rows of 16 bits; untouched pages cost nothing */
     pthread_t thread;
-    bool joinable;
+    bool started;
 
-    pthread_mutex_t lock; /* guards what follows, and what the lanes hold */
-    pthread_cond_t work;
-    struct fifo control; /* OPEN and CLOSE */
+    /* compute thread only */
     struct schedule schedule;
-    struct fifo done;
-    struct compute_stats stats;
-    bool stop, woken; /* woken: a wake-up is out and not answered by a take */
-
-    /* of the compute thread alone */
-    float *scratch; /* [BATCH_ROWS_MAX, n_embd]: rows of 16-bit wires */
-    struct schedule_pick picks[BATCH_ITEMS_MAX];
-    struct job *jobs[BATCH_ITEMS_MAX]; /* of the picks */
+    struct schedule_candidate candidates[SESSIONS_MAX];
+    struct lane *lanes[SESSIONS_MAX]; /* of the candidates */
+    struct step *turn[BATCH_ITEMS_MAX];
+    struct step *computed[BATCH_ITEMS_MAX]; /* those of the turn that were fit for it */
     struct batch_item items[BATCH_ITEMS_MAX];
+
+    pthread_mutex_t lock; /* of what follows, and of the lists in lanes */
+    pthread_cond_t work;
+    bool stop;
+    struct lane *ready_first, *ready_last;
+    struct step *done_first, *done_last;
 };
 
-static void fifo_push(struct fifo *fifo, struct job *job) {
-    job->next = NULL;
-    *(fifo->last ? &fifo->last->next : &fifo->first) = job;
-    fifo->last = job;
+/* ---- lists (the lock is held) ---------------------------------------------------------------------------------- */
+
+static void ready_append(struct compute *c, struct lane *lane) {
+    lane->ready = true;
+    lane->next = NULL;
+    lane->prev = c->ready_last;
+    *(lane->prev ? &lane->prev->next : &c->ready_first) = lane;
+    c->ready_last = lane;
 }
 
-static struct job *fifo_pop(struct fifo *fifo) {
-    struct job *job = fifo->first;
-    fifo->first = job->next;
-    if (!fifo->first) fifo->last = NULL;
-    return job;
+static void ready_remove(struct compute *c, struct lane *lane) {
+    lane->ready = false;
+    *(lane->prev ? &lane->prev->next : &c->ready_first) = lane->next;
+    *(lane->next ? &lane->next->prev : &c->ready_last) = lane->prev;
+    lane->prev = lane->next = NULL;
 }
 
-static void job_fail(struct job *job, enum corolla_status status, const char *text) {
-    job->status = status;
-    snprintf(job->text, sizeof job->text, "%s", text);
-}
-
-static struct lane *lane_of(struct schedule_entry *entry) { return (struct lane *)((char *)entry - offsetof(struct lane, entry)); }
-
-/* ---- lanes; the lock is held ----------------------------------------------------------------------------------- */
-
-/* Lets the schedule know the step that is first now. */
-static void lane_enlist(struct compute *c, struct lane *lane) {
-    const struct job *job = lane->first;
-    if (!job || lane->running) return;
-    lane->entry.begin = lane->begin;
-    lane->entry.end = lane->end;
-    lane->entry.rows = job->n - job->done;
-    lane->entry.small = job->n <= SCHEDULE_SMALL_ROWS;
-    schedule_add(&c->schedule, &lane->entry);
-}
-
-static struct job *lane_pop(struct lane *lane) {
-    struct job *job = lane->first;
-    lane->first = job->next;
-    if (!lane->first) lane->last = NULL;
-    return job;
-}
-
-/* Sends back the steps that wait, in order; the one that is being computed stays. */
-static void lane_drop(struct compute *c, struct lane *lane, enum corolla_status status, const char *text) {
-    struct job *running = lane->running ? lane_pop(lane) : NULL;
-    schedule_remove(&c->schedule, &lane->entry);
-    while (lane->first) {
-        struct job *job = lane_pop(lane);
-        job_fail(job, status, text);
-        fifo_push(&c->done, job);
+/* Moves the steps of the next turn out of their lanes; how many. */
+static uint32_t take_turn(struct compute *c) {
+    uint32_t n = 0, chosen[BATCH_ITEMS_MAX];
+    for (struct lane *lane = c->ready_first; lane && n < SESSIONS_MAX; lane = lane->next) {
+        c->candidates[n] = (struct schedule_candidate){.n_tokens = lane->first->n_tokens, .begin = lane->begin, .end = lane->end};
+        c->lanes[n++] = lane;
     }
-    if (running) {
-        running->next = NULL;
-        lane->first = lane->last = running;
-    }
-}
-
-/* ---- the turn -------------------------------------------------------------------------------------------------- */
-
-/* Whether the step can be computed; finds what it cannot before anything of it is. The lock is not held. */
-static bool step_check(const struct compute *c, struct job *job) {
-    char text[sizeof job->text];
-    if (job->done > 0) return true;
-    job->queue_us = (uint32_t)(clock_us() - job->queued_us);
-    if (job->position > job->lane->length) {
-        snprintf(text, sizeof text, "a step at position %u, but the session has %u; step from there", job->position, job->lane->length);
-        job_fail(job, COROLLA_BAD_POSITION, text);
-    } else if (!rows_finite(job->wire, job->rows, (size_t)job->n * c->config.n_embd)) {
-        snprintf(text, sizeof text, "hidden states for blocks %u:%u hold a NaN or an infinity; repeat the step, or leave the hop before",
-                 job->lane->begin, job->lane->end);
-        job_fail(job, COROLLA_FORMAT, text);
-    }
-    return job->status == COROLLA_OK;
-}
-
-static uint8_t *step_rows(const struct compute *c, const struct job *job) {
-    return (uint8_t *)job->rows + (size_t)job->done * c->config.n_embd * msg_wire_size(job->wire);
-}
-
-/* Leaves in jobs and items those that can run; returns how many. */
-static uint32_t turn_prepare(struct compute *c, uint32_t n_picks) {
-    float *scratch = c->scratch;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < n_picks; i++) {
-        struct job *job = c->jobs[i];
-        if (!step_check(c, job)) continue;
-        uint32_t n_rows = c->picks[i].rows;
-        size_t count = (size_t)n_rows * c->config.n_embd;
-        float *rows = (float *)(void *)step_rows(c, job);
-        if (job->wire != COROLLA_WIRE_F32) {
-            convert_to_f32(job->wire, step_rows(c, job), scratch, count);
-            rows = scratch;
-            scratch += count;
-        }
-        c->jobs[n] = job;
-        c->items[n++] = (struct batch_item){.kv = job->lane->kv, .position = job->position + job->done, .n = n_rows, .in = rows, .out = rows};
+    n = schedule_next(&c->schedule, c->candidates, n, chosen);
+    for (uint32_t i = 0; i < n; i++) {
+        struct lane *lane = c->lanes[chosen[i]];
+        c->turn[i] = lane->first;
+        lane->first = lane->first->next;
+        if (!lane->first) lane->last = NULL;
+        lane->computing = true;
+        ready_remove(c, lane);
     }
     return n;
 }
 
-static void item_finish(const struct compute *c, struct job *job, const struct batch_item *item, enum corolla_status status,
-                        const struct corolla_error *err) {
-    struct lane *lane = job->lane;
-    size_t count = (size_t)item->n * c->config.n_embd;
-    char text[sizeof job->text];
-    lane->length = item->position;
-    if (status != COROLLA_OK) {
-        job_fail(job, status, err->message);
+/* Returns whether notify() is due. */
+static bool give_turn(struct compute *c, uint32_t n) {
+    bool was_empty = c->done_first == NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        struct step *step = c->turn[i];
+        step->lane->computing = false;
+        if (step->lane->first) ready_append(c, step->lane);
+        step->next = NULL;
+        *(c->done_last ? &c->done_last->next : &c->done_first) = step;
+        c->done_last = step;
+    }
+    return was_empty;
+}
+
+/* ---- rows ------------------------------------------------------------------------------------------------------ */
+
+static bool all_finite(const float *x, size_t n) {
+    uint32_t bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bad |= (bits & 0x7f800000u) == 0x7f800000u; /* infinities and NaNs */
+    }
+    return bad == 0;
+}
+
+static bool fits_f16(const float *x, size_t n) {
+    bool fits = true;
+    for (size_t i = 0; i < n; i++) fits &= fabsf(x[i]) <= F16_MAX;
+    return fits;
+}
+
+/* Makes the batch item of a step, or sets the step's error. rows: how many stand before it in the scratch. */
+static bool prepare(struct compute *c, struct step *step, uint32_t rows, struct batch_item *out) {
+    const struct lane *lane = step->lane;
+    size_t values = step->n_tokens * c->n_embd;
+    float *x = (float *)(void *)step->body->data;
+    if (step->position > lane->length) { /* a step before it failed */
+        err_set(&step->error, COROLLA_BAD_POSITION, "blocks %u:%u hold %u positions and cannot continue at %u: step from there",
+                lane->begin, lane->end, lane->length, step->position);
+        return false;
+    }
+    if (step->wire != COROLLA_WIRE_F32) {
+        x = c->scratch + rows * c->n_embd;
+        convert_to_f32(step->wire, step->body->data, x, values);
+    }
+    if (!all_finite(x, values)) {
+        err_set(&step->error, COROLLA_FORMAT, "the input of block %u at positions %u to %u is not finite", lane->begin, step->position,
+                step->position + step->n_tokens - 1);
+        return false;
+    }
+    *out = (struct batch_item){.kv = lane->kv, .position = step->position, .n = step->n_tokens, .in = x, .out = x};
+    return true;
+}
+
+/* Puts the rows that go out into the body, in wire format. */
+static void finish(struct compute *c, struct step *step, const float *x) {
+    const struct lane *lane = step->lane;
+    size_t values = step->n_tokens * c->n_embd;
+    if (!all_finite(x, values)) {
+        err_set(&step->error, COROLLA_INTERNAL, "blocks %u:%u gave values that are not finite at positions %u to %u", lane->begin,
+                lane->end, step->position, step->position + step->n_tokens - 1);
         return;
     }
-    if (job->wire != COROLLA_WIRE_F32) convert_from_f32(job->wire, item->out, step_rows(c, job), count);
-    if (!rows_finite(job->wire, step_rows(c, job), count)) {
-        lane->length = job->position;
-        snprintf(text, sizeof text, "blocks %u:%u gave a number that is not finite%s", lane->begin, lane->end,
-                 job->wire == COROLLA_WIRE_F16 ? " or does not fit F16; use the F32 or BF16 wire" : "; use another server");
-        job_fail(job, COROLLA_INTERNAL, text);
+    size_t out_values = step->n_hops > 0 ? values : step->n_rows * c->n_embd;
+    const float *from = x + (values - out_values);
+    if (step->wire == COROLLA_WIRE_F16 && !fits_f16(from, out_values)) {
+        err_set(&step->error, COROLLA_UNSUPPORTED, "the output of blocks %u:%u does not fit 16-bit floats: use the wire f32 or bf16",
+                lane->begin, lane->end);
         return;
     }
-    lane->length += item->n;
-    job->done += item->n;
+    if (step->wire != COROLLA_WIRE_F32)
+        convert_from_f32(step->wire, from, step->body->data, out_values);
+    else if (out_values < values)
+        memmove(step->body->data, from, out_values * sizeof *from);
+    step->body->size = out_values * msg_wire_size(step->wire);
+    if (out_values > 0) return;
+    net_body_free(c->config.net, step->body);
+    step->body = NULL;
 }
 
-/* Computes a turn. Of the jobs and lanes it touches what belongs to the compute thread while they are running: not their queues. */
-static void turn_run(struct compute *c, uint32_t n_picks, struct measure_turn *out_turn) {
+/* ---- turns ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t between_us(uint64_t from_us, uint64_t to_us) {
+    uint64_t us = to_us > from_us ? to_us - from_us : 0;
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+}
+
+/* The steps of the turn through the blocks; what became of each is in its error. Returns the rows that were computed. */
+static uint32_t compute_batch(struct compute *c, uint32_t n, uint32_t *out_items) {
+    uint32_t n_items = 0, rows = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!prepare(c, c->turn[i], rows, &c->items[n_items])) continue;
+        rows += c->turn[i]->n_tokens;
+        c->computed[n_items++] = c->turn[i];
+    }
     struct corolla_error err = {0};
-    uint32_t n = turn_prepare(c, n_picks);
-    if (n == 0) return;
-    const struct lane *lane = c->jobs[0]->lane;
-    struct measure_turn turn = {.items = n, .blocks = lane->end - lane->begin, .span_blocks = c->config.span_blocks};
-    uint64_t start = clock_us();
-    enum corolla_status status = c->config.ops.forward(c->config.ops.user, c->items, n, &err);
-    turn.us = clock_us() - start;
+    enum corolla_status status = n_items > 0 ? span_forward(c->config.span, c->items, n_items, &err) : COROLLA_OK;
+    for (uint32_t i = 0; i < n_items; i++) {
+        struct step *step = c->computed[i];
+        if (status == COROLLA_OK)
+            finish(c, step, c->items[i].out);
+        else
+            err_set(&step->error, status, "blocks %u:%u: %.400s", step->lane->begin, step->lane->end, err.message);
+    }
+    *out_items = status == COROLLA_OK ? n_items : 0;
+    return rows;
+}
+
+static void compute_turn(struct compute *c, uint32_t n) {
+    uint64_t begin_us = clock_us();
+    uint32_t items, rows = compute_batch(c, n, &items);
+    uint64_t end_us = clock_us();
     for (uint32_t i = 0; i < n; i++) {
-        item_finish(c, c->jobs[i], &c->items[i], status, &err);
-        c->jobs[i]->compute_us += (uint32_t)turn.us;
-        turn.rows += c->items[i].n;
+        struct step *step = c->turn[i];
+        struct lane *lane = step->lane;
+        if (step->error.status == COROLLA_OK)
+            lane->length = step->position + step->n_tokens;
+        else if (step->position < lane->length)
+            lane->length = step->position; /* what stood there is not to be trusted any more */
+        step->queue_us = between_us(step->arrived_us, begin_us);
+        step->compute_us = between_us(begin_us, end_us);
     }
-    if (status == COROLLA_OK) *out_turn = turn;
-}
-
-/* A turn from the schedule. The lock is held, and let go while it computes. */
-static void do_turn(struct compute *c) {
-    struct lane *lanes[BATCH_ITEMS_MAX];
-    struct measure_turn turn = {0};
-    uint32_t n = schedule_turn(&c->schedule, c->picks);
-    for (uint32_t i = 0; i < n; i++) {
-        lanes[i] = lane_of(c->picks[i].entry);
-        lanes[i]->running = true;
-        c->jobs[i] = lanes[i]->first;
-    }
-    pthread_mutex_unlock(&c->lock);
-    turn_run(c, n, &turn);
-    pthread_mutex_lock(&c->lock);
-    measure_add(&c->stats.measure, &turn);
-    for (uint32_t i = 0; i < n; i++) {
-        struct job *job = lanes[i]->first;
-        lanes[i]->running = false;
-        bool stale = job->epoch < lanes[i]->epoch;
-        if (job->status == COROLLA_OK && job->done < job->n && stale) job_fail(job, COROLLA_STALE, "an older epoch");
-        if (job->status != COROLLA_OK || job->done == job->n) fifo_push(&c->done, lane_pop(lanes[i]));
-        lane_enlist(c, lanes[i]);
-    }
-}
-
-/* ---- the thread ------------------------------------------------------------------------------------------------ */
-
-/* An OPEN or a CLOSE. The lock is held, and let go meanwhile. */
-static void do_control(struct compute *c) {
-    struct job *job = fifo_pop(&c->control);
-    struct lane *lane = job->lane;
-    struct compute_ops *ops = &c->config.ops;
-    struct corolla_error err = {0};
-    if (job->kind == JOB_CLOSE) lane_drop(c, lane, COROLLA_CANCELLED, "the session was closed");
-    pthread_mutex_unlock(&c->lock);
-    if (job->kind == JOB_OPEN) {
-        enum corolla_status status = ops->open(ops->user, &lane->kv, lane->begin, lane->end, lane->max_tokens, &err);
-        if (status != COROLLA_OK) job_fail(job, status, err.message);
-    } else {
-        ops->close(ops->user, lane->kv); /* NULL when the OPEN failed */
-        lane->kv = NULL;
-    }
-    uint64_t left = ops->tokens_left(ops->user);
-    pthread_mutex_lock(&c->lock);
-    c->stats.cache_tokens_left = left;
-    fifo_push(&c->done, job);
-}
-
-static void wake(struct compute *c) {
-    if (c->woken || (!c->done.first && !c->stats.stopped)) return;
-    c->woken = true;
-    pthread_mutex_unlock(&c->lock);
-    c->config.wake(c->config.user);
-    pthread_mutex_lock(&c->lock);
-}
-
-/* Everything that waits comes back, so that its senders are told. */
-static void drain(struct compute *c) {
-    static const char text[] = "this server is leaving; go on at another one";
-    struct schedule_pick picks[BATCH_ITEMS_MAX];
-    for (uint32_t n; (n = schedule_turn(&c->schedule, picks)) > 0;) {
-        for (uint32_t i = 0; i < n; i++) lane_drop(c, lane_of(picks[i].entry), COROLLA_DRAINING, text);
-    }
-    while (c->control.first) {
-        if (c->control.first->kind == JOB_CLOSE) {
-            do_control(c);
-            continue;
-        }
-        struct job *job = fifo_pop(&c->control);
-        job_fail(job, COROLLA_DRAINING, text);
-        fifo_push(&c->done, job);
+    if (items > 0) {
+        c->computed[0]->turn_items = items;
+        c->computed[0]->turn_rows = rows;
     }
 }
 
 static void *compute_main(void *user) {
     struct compute *c = user;
     pthread_mutex_lock(&c->lock);
-    while (!c->stop) {
-        if (c->control.first)
-            do_control(c);
-        else if (!schedule_empty(&c->schedule))
-            do_turn(c);
-        else
-            pthread_cond_wait(&c->work, &c->lock);
-        wake(c);
+    for (;;) {
+        while (!c->stop && !c->ready_first) pthread_cond_wait(&c->work, &c->lock);
+        if (c->stop) break;
+        uint32_t n = take_turn(c);
+        pthread_mutex_unlock(&c->lock);
+        compute_turn(c, n);
+        pthread_mutex_lock(&c->lock);
+        if (!give_turn(c, n)) continue;
+        pthread_mutex_unlock(&c->lock);
+        c->config.notify(c->config.user);
+        pthread_mutex_lock(&c->lock);
     }
-    drain(c);
-    c->stats.stopped = true;
-    c->woken = false; /* the last one must not be missed */
-    wake(c);
     pthread_mutex_unlock(&c->lock);
     return NULL;
 }
 
-enum corolla_status compute_new(struct compute **out_compute, const struct compute_config *config, struct corolla_error *err) {
-    size_t bytes;
+/* ---- the loop thread's side ------------------------------------------------------------------------------------ */
+
+void compute_submit(struct compute *c, struct lane *lane, struct step *step) {
+    step->next = NULL;
+    step->lane = lane;
+    step->arrived_us = clock_us();
+    pthread_mutex_lock(&c->lock);
+    *(lane->last ? &lane->last->next : &lane->first) = step;
+    lane->last = step;
+    bool wake = !lane->ready && !lane->computing;
+    if (wake) ready_append(c, lane);
+    pthread_mutex_unlock(&c->lock);
+    if (wake) pthread_cond_signal(&c->work);
+}
+
+struct step *compute_withdraw(struct compute *c, struct lane *lane) {
+    pthread_mutex_lock(&c->lock);
+    struct step *first = lane->first;
+    lane->first = lane->last = NULL;
+    if (lane->ready) ready_remove(c, lane);
+    pthread_mutex_unlock(&c->lock);
+    return first;
+}
+
+struct step *compute_collect(struct compute *c) {
+    pthread_mutex_lock(&c->lock);
+    struct step *first = c->done_first;
+    c->done_first = c->done_last = NULL;
+    pthread_mutex_unlock(&c->lock);
+    return first;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+enum corolla_status compute_new(struct compute **out, const struct compute_config *config, struct corolla_error *err) {
     struct compute *c = calloc(1, sizeof *c);
-    if (!c || !size_mul(sizeof(float) * BATCH_ROWS_MAX, config->n_embd, &bytes) || !(c->scratch = malloc(bytes))) {
-        free(c);
-        return err_set(err, COROLLA_NOMEM, "out of memory");
-    }
+    if (!c) return err_set(err, COROLLA_NOMEM, "out of memory for the compute thread");
     c->config = *config;
-    c->stats = (struct compute_stats){.measure = config->measure, .cache_tokens_left = config->ops.tokens_left(config->ops.user)};
+    c->n_embd = span_hparams(config->span)->n_embd;
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->work, NULL);
-    int result = pthread_create(&c->thread, NULL, compute_main, c);
-    c->joinable = result == 0;
-    if (result != 0) {
+    c->scratch = malloc(BATCH_ROWS_MAX * c->n_embd * sizeof *c->scratch);
+    sigset_t all, before; /* signals are for the threads of the application */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    c->started = c->scratch && pthread_create(&c->thread, NULL, compute_main, c) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!c->started) {
         compute_free(c);
-        return err_set(err, COROLLA_NOMEM, "cannot start the compute thread: %s", strerror(result));
+        return err_set(err, COROLLA_NOMEM, "cannot start the compute thread");
     }
-    *out_compute = c;
+    *out = c;
     return COROLLA_OK;
+}
+
+void compute_stop(struct compute *c) {
+    if (!c || !c->started) return;
+    pthread_mutex_lock(&c->lock);
+    c->stop = true;
+    pthread_mutex_unlock(&c->lock);
+    pthread_cond_signal(&c->work);
+    pthread_join(c->thread, NULL);
+    c->started = false;
 }
 
 void compute_free(struct compute *c) {
     if (!c) return;
-    if (c->joinable) {
-        compute_stop(c);
-        pthread_join(c->thread, NULL);
-    }
+    compute_stop(c);
+    free(c->scratch);
     pthread_cond_destroy(&c->work);
     pthread_mutex_destroy(&c->lock);
-    free(c->scratch);
     free(c);
-}
-
-/* ---- the queue ------------------------------------------------------------------------------------------------- */
-
-static void submit_control(struct compute *c, struct job *job) {
-    pthread_mutex_lock(&c->lock);
-    assert(!c->stop);
-    fifo_push(&c->control, job);
-    pthread_cond_signal(&c->work);
-    pthread_mutex_unlock(&c->lock);
-}
-
-void compute_open(struct compute *c, struct lane *lane) {
-    lane->open = (struct job){.kind = JOB_OPEN, .lane = lane};
-    submit_control(c, &lane->open);
-}
-
-void compute_close(struct compute *c, struct lane *lane) {
-    lane->close = (struct job){.kind = JOB_CLOSE, .lane = lane};
-    submit_control(c, &lane->close);
-}
-
-void compute_step(struct compute *c, struct job *job) {
-    struct lane *lane = job->lane;
-    job->queued_us = clock_us();
-    pthread_mutex_lock(&c->lock);
-    assert(!c->stop);
-    if (job->epoch > lane->epoch) {
-        lane->epoch = job->epoch;
-        lane_drop(c, lane, COROLLA_STALE, "an older epoch");
-    }
-    job->next = NULL;
-    *(lane->last ? &lane->last->next : &lane->first) = job;
-    lane->last = job;
-    if (!lane->entry.waiting) lane_enlist(c, lane);
-    pthread_cond_signal(&c->work);
-    pthread_mutex_unlock(&c->lock);
-}
-
-struct job *compute_take(struct compute *c, struct compute_stats *out_stats) {
-    pthread_mutex_lock(&c->lock);
-    struct job *jobs = c->done.first;
-    c->done = (struct fifo){0};
-    c->woken = false;
-    *out_stats = c->stats;
-    pthread_mutex_unlock(&c->lock);
-    return jobs;
-}
-
-void compute_stop(struct compute *c) {
-    pthread_mutex_lock(&c->lock);
-    c->stop = true;
-    pthread_cond_signal(&c->work);
-    pthread_mutex_unlock(&c->lock);
-}
-
-void lane_release(struct compute *c, struct lane *lane) {
-    c->config.ops.close(c->config.ops.user, lane->kv);
-    lane->kv = NULL;
 }
