@@ -1,0 +1,237 @@
+"""What the command line promises: exit codes, one line per error, JSON, streams, signals, chat from a script."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import unittest
+
+from support import COROLLA, DEADLINE, SLOWER, Case, Server, joins
+
+
+class Run(Case):
+    def test_json_has_every_field_of_the_contract(self):
+        model = self.tiny_model()
+        result = self.run_json(model, "the thing", *joins(self.serve(model, "0:2", "2:5")), n=20)
+        self.assertEqual(set(result), {"prompt_tokens", "tokens", "text", "stop", "hops", "first_token_ms", "prefill_tokens_per_s",
+                                       "decode_tokens_per_s", "recoveries", "exact"})
+        self.assertTrue(all(isinstance(t, int) for t in result["prompt_tokens"] + result["tokens"]))
+        self.assertEqual(len(result["tokens"]), 20)
+        self.assertEqual((result["stop"], result["recoveries"], result["exact"]), ("length", [], True))
+        self.assertEqual([(h["begin"], h["end"]) for h in result["hops"]], [(0, 2), (2, 5)])
+        self.assertTrue(all(len(h["node"]) >= 64 for h in result["hops"]))
+        self.assertGreater(result["first_token_ms"], 0)
+        self.assertGreater(result["decode_tokens_per_s"], 0)
+
+    def test_prompt_from_flag_file_and_stdin_are_the_same(self):
+        model = self.tiny_model()
+        prompt = "the quick ünïcode thing"
+        (self.folder / "prompt").write_text(prompt)
+        common = ("run", model, "--local", "--temp", 0, "-n", 16, "--threads", 1)
+        outputs = {self.corolla(*common, "-p", prompt).stdout, self.corolla(*common, "-f", self.folder / "prompt").stdout,
+                   self.corolla(*common, input=prompt).stdout}
+        self.assertEqual(len(outputs), 1)
+        self.assertNotEqual(outputs.pop(), "")
+
+    def test_output_is_the_text_of_json_and_valid_utf8(self):
+        model = self.tiny_model()  # random bytes: most are no UTF-8
+        for prompt in ("a", "the", "xyz"):
+            plain = subprocess.run([COROLLA, "run", str(model), "--local", "--temp", "0", "-n", "48", "--threads", "1", "-p", prompt],
+                                   capture_output=True, env=self.environment(), timeout=DEADLINE)
+            self.assertEqual(plain.stdout.decode("utf-8"), self.run_json(model, prompt, "--local", n=48)["text"])
+
+    def test_a_stop_text_ends_the_answer_and_is_not_part_of_it(self):
+        model = self.tiny_model()
+        text = self.run_json(model, "the thing", "--local")["text"]
+        stop = text[len(text) // 2:len(text) // 2 + 2]
+        result = self.run_json(model, "the thing", "--local", "--stop", stop)
+        self.assertEqual((result["stop"], result["text"]), ("stop", text[:text.index(stop)]))
+
+    def test_the_same_seed_draws_the_same_and_another_draws_other_tokens(self):
+        model = self.tiny_model()
+        draws = [self.corolla("run", model, "--local", "-p", "the", "-n", 24, "--temp", 1.5, "--seed", seed, "--json").stdout for seed in (5, 5, 6)]
+        tokens = [json.loads(d)["tokens"] for d in draws]
+        self.assertEqual(tokens[0], tokens[1])
+        self.assertNotEqual(tokens[0], tokens[2])
+
+    def test_interrupt_ends_the_answer_and_keeps_what_was_generated(self):
+        model = self.tiny_model(n_ctx=65536, n_blocks=12)
+        servers = self.serve(model, "0:12", flags=("--cache-tokens", "65536"))
+        process = subprocess.Popen([COROLLA, "run", str(model), "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
+        first = process.stdout.read(10)  # it streams
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=DEADLINE)
+        self.assertEqual((process.returncode, len(first)), (0, 10), errors)
+        self.assertLess(len(out), 1 << 20)
+        self.assertEqual(len(self.run_json(model, "again", *joins(servers))["tokens"]), 32)  # the server freed the session
+
+    def test_every_command_has_help_and_wrong_usage_exits_2(self):
+        for command in ("serve", "run", "chat", "bench", "inspect", "key"):
+            done = self.corolla(command, "--help")
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertIn("usage: corolla " + command, done.stdout)
+        model = self.tiny_model()
+        for wrong in (("nonsense",), ("run",), ("run", model, "--no-such-flag"), ("run", model, "-p", "x"), ("run", model, "--local", "-n", "-3"),
+                      ("run", model, "--local", "--temp", "hot"), ("serve", model, "--blocks", "3:2"), ("serve", model, "--blocks", "0:6"),
+                      ("run", model, "--local", "-p", "x", "--wire", "f8"), ()):
+            done = self.corolla(*wrong)
+            self.assertEqual((done.returncode, done.stdout), (2, ""), wrong)
+            self.assertNotEqual(done.stderr, "")
+
+
+class Failures(Case):
+    def test_a_gap_in_the_chain_is_named(self):
+        model = self.tiny_model()
+        servers = self.serve(model, "0:2", "4:5")
+        self.assert_fails(self.corolla("run", model, "-p", "x", *joins(servers)), "2", "4")
+        self.assert_fails(self.corolla("run", model, "-p", "x", *joins(servers[:1])), "2", "5")
+
+    def test_another_model_is_told_from_a_dead_server(self):
+        model, other = self.tiny_model(), self.tiny_model("other", seed=2)
+        servers = self.serve(model, "0:5")
+        self.assert_fails(self.corolla("run", other, "-p", "x", *joins(servers)), "model")
+        self.assertEqual(servers[0].stop(), 0)
+        self.assert_fails(self.corolla("run", model, "-p", "x", *joins(servers)), "127.0.0.1")
+
+    def test_a_mistyped_join_code_is_told(self):
+        model = self.tiny_model()
+        code = self.serve(model, "0:5")[0].code
+        for wrong in ("nonsense", "", code[:-1], code + "a", code[:20] + ("a" if code[20] != "a" else "b") + code[21:]):
+            self.assert_fails(self.corolla("run", model, "-p", "x", "--join", wrong), "code")
+
+    def test_a_full_cache_and_a_long_prompt_are_refused_and_the_server_goes_on(self):
+        model = self.tiny_model()
+        servers = self.serve(model, "0:5", flags=("--cache-tokens", "256"))
+        self.assert_fails(self.corolla("run", model, "-p", "x", "-n", "400", *joins(servers)), "cache")
+        self.assert_fails(self.corolla("run", model, "-p", "long " * 300, *joins(servers)), "512")
+        self.assertEqual(len(self.run_json(model, "the", *joins(servers), n=8)["tokens"]), 8)
+
+    def test_damaged_model_files_give_one_line(self):
+        model = self.tiny_model(n_blocks=1, n_embd=64, n_ff=64, head_dim=16)
+        good, bad, chance = model.read_bytes(), self.folder / "bad.gguf", random.Random(4)
+        header = 16000
+        cases = [good[:size] for size in (0, 3, 100, 5000, len(good) // 2, len(good) - 1)] + [b"\x7fELF" + good[4:], b"GGUF\0\0\0\3" + good[8:]]
+        while len(cases) < 24:
+            damaged = bytearray(good)
+            for _ in range(8):
+                damaged[chance.randrange(24 if len(cases) % 2 else header)] ^= 1 << chance.randrange(8)
+            cases.append(bytes(damaged))
+        refused = 0
+        for damaged in cases:
+            bad.write_bytes(damaged)
+            done = self.corolla("run", bad, "--local", "-p", "x", "-n", 2)
+            self.assertIn(done.returncode, (0, 1), f"a damaged file ended the program with {done.returncode}: {done.stderr}")
+            if done.returncode:
+                self.assert_fails(done)
+                refused += 1
+        self.assertGreaterEqual(refused, 18)
+        self.assert_fails(self.corolla("run", self.folder / "nothing.gguf", "--local", "-p", "x"), "nothing.gguf")
+        self.assert_fails(self.corolla("serve", bad), "bad.gguf") if refused else None
+        self.assert_fails(self.corolla("inspect", "/etc/passwd"), "/etc/passwd")
+
+
+class Serve(Case):
+    def test_a_signal_ends_a_server_with_0(self):
+        model = self.tiny_model()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            server = self.serve(model, "1:3")[0]
+            self.assertEqual(server.span, (1, 3))
+            self.assertEqual(server.stop(number), 0, server.log())
+
+    def test_a_signal_while_a_session_runs_ends_the_server_and_tells_the_client(self):
+        model = self.tiny_model(n_ctx=65536)
+        servers = self.serve(model, "0:2", "2:5", flags=("--cache-tokens", "65536"))
+        client = subprocess.Popen([COROLLA, "run", str(model), "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
+        client.stdout.read(10)
+        self.assertEqual(servers[1].stop(), 0, servers[1].log())
+        _, errors = client.communicate(timeout=DEADLINE)
+        self.assertEqual(client.returncode, 1, errors)
+        self.assertEqual(errors.decode().count("corolla: "), 1, errors)
+        self.assertEqual(servers[0].stop(), 0, servers[0].log())
+
+    def test_servers_of_one_home_are_told_apart(self):
+        model = self.tiny_model()
+        servers = self.serve(model, "0:1", "1:3", "3:5")
+        result = self.run_json(model, "the thing", *joins(servers), home="home")  # the client is of that home too
+        nodes = [hop["node"] for hop in result["hops"]]
+        self.assertEqual(len(set(nodes)), 3)
+        self.assertEqual(len({node.partition("/")[0] for node in nodes}), 1)
+        key = self.corolla("key", "show", home="home").stdout.strip()
+        self.assertEqual(key, nodes[0].partition("/")[0])
+        self.assertEqual(os.stat(self.folder / "home" / "identity.pem").st_mode & 0o777, 0o600)
+
+    def test_an_idle_server_with_an_open_link_uses_no_cpu(self):
+        if SLOWER > 1:
+            self.skipTest("sanitizers have a cost of their own")
+        model = self.tiny_model(n_ctx=2048)
+        servers = self.serve(model, "0:5")
+        chat = subprocess.Popen([COROLLA, "chat", str(model), "-n", "4", *joins(servers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                stderr=subprocess.DEVNULL, env=self.environment("client"))
+        self.addCleanup(chat.wait)
+        self.addCleanup(chat.kill)
+        chat.stdin.write(b"hello\n")
+        chat.stdin.flush()
+        chat.stdout.readline()  # answered: the link is up and idle from here on
+        begin = servers[0].cpu_seconds()
+        with self.assertRaises(subprocess.TimeoutExpired):
+            chat.wait(4)  # the measure is over time: nothing else to wait for
+        self.assertLessEqual(servers[0].cpu_seconds() - begin, 0.04)
+        chat.stdin.close()
+        self.assertEqual(chat.wait(DEADLINE), 0)
+        chat.stdout.close()
+
+    def test_an_unwritable_home_and_a_taken_port_are_told(self):
+        model = self.tiny_model()
+        host, port = self.serve(model, "0:5")[0].address()
+        self.assert_fails(self.corolla("serve", model, "--listen", f"{host}:{port}"), str(port))
+        (self.folder / "file").write_text("")
+        self.assert_fails(self.corolla("serve", model, "--listen", "127.0.0.1:0", home="file/home"), "file")
+
+
+class Chat(Case):
+    def test_a_script_of_lines_is_answered_turn_by_turn(self):
+        model = self.tiny_model(arch="qwen2", n_ctx=2048)
+        flags = joins(self.serve(model, "0:2", "2:5"))
+        script = 'hello\n"""\ntwo\nlines\n"""\ngo on\\\nhere\n/clear\nhello\n/exit\nnever read\n'
+        remote = self.corolla("chat", model, "-n", 8, "--temp", 0, *flags, input=script)
+        local = self.corolla("chat", model, "-n", 8, "--temp", 0, "--local", "--threads", 1, input=script)
+        self.assertEqual(remote.returncode, 0, remote.stderr)
+        self.assertEqual(remote.stdout, local.stdout)
+        answer = self.corolla("chat", model, "-n", 8, "--temp", 0, *flags, input="hello\n").stdout
+        self.assertTrue(remote.stdout.startswith(answer))
+        self.assertTrue(remote.stdout.endswith(answer))  # as if nothing had been said before /clear
+
+    def test_the_system_message_changes_the_answer(self):
+        model = self.tiny_model(arch="qwen2")
+        answers = {self.corolla("chat", model, "--local", "--threads", 1, "-n", 12, "--temp", 0, *system, input="hello\n").stdout
+                   for system in ((), ("--system", "be brief"), ("--system", "be long"))}
+        self.assertEqual(len(answers), 3)
+
+    def test_a_full_context_drops_old_turns_or_stops(self):
+        model = self.tiny_model(arch="qwen2")
+        script = "tell me something about the thing\n" * 12
+        flags = ("--local", "--threads", 1, "-n", 16, "--temp", 0, "--context", 256)
+        dropped = self.corolla("chat", model, *flags, "--context-policy", "drop", input=script)
+        self.assertEqual(dropped.returncode, 0, dropped.stderr)
+        self.assertIn("dropped", dropped.stderr)
+        stopped = self.corolla("chat", model, *flags, "--context-policy", "stop", input=script)
+        self.assertEqual(stopped.returncode, 1)
+        self.assertIn("full", stopped.stderr)
+
+
+class Bench(Case):
+    def test_json_has_every_field_of_the_contract(self):
+        model = self.tiny_model()
+        for way in (("--local",), joins(self.serve(model, "0:2", "2:5"))):
+            done = self.corolla("bench", model, "-p", 32, "-n", 16, "--json", "--threads", 1, *way)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            result = json.loads(done.stdout)
+            for field in ("prefill_tokens_per_s", "decode_tokens_per_s", "decode_p50_ms", "decode_p99_ms", "users", "threads"):
+                self.assertGreater(result[field], 0, field)
+
+
+if __name__ == "__main__":
+    unittest.main()
