@@ -2,17 +2,17 @@
  *
  *   raw bytes of the tokens -> [raw: a character that is not whole yet] -> [held: could be the start of a stop text] -> final
  */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
-#include "base/utf8.h"
 #include "text/text.h"
+#include "text/whole.h"
 
 #define STOPS_MAX 64
 #define STOP_SIZE_MAX 4096
 #define PIECE_MAX 4096 /* bytes of one token; real vocabularies stay below 300 */
-#define REPLACEMENT "\xef\xbf\xbd"
 
 struct stream {
     const struct vocab *vocab;
@@ -21,10 +21,12 @@ struct stream {
     char raw[PIECE_MAX + 4];
     size_t n_raw;
     char held[3 * PIECE_MAX + STOP_SIZE_MAX + 16]; /* a raw byte becomes at most three */
-    size_t n_held, n_final; /* held[0, n_final) was given out by the last call */
+    size_t n_held, n_final;                        /* held[0, n_final) was given out by the last call */
+    bool stopped;
 };
 
-enum corolla_status stream_new(struct stream **out, const struct vocab *vocab, const char *const *stops, size_t n_stops, struct corolla_error *err) {
+enum corolla_status stream_new(struct stream **out, const struct vocab *vocab, const char *const *stops, size_t n_stops,
+                               struct corolla_error *err) {
     if (n_stops > STOPS_MAX) return err_set(err, COROLLA_INVALID, "%zu stop texts are more than %d", n_stops, STOPS_MAX);
     struct stream *s = calloc(1, sizeof *s);
     if (!s) return err_set(err, COROLLA_NOMEM, "out of memory");
@@ -32,8 +34,8 @@ enum corolla_status stream_new(struct stream **out, const struct vocab *vocab, c
     enum corolla_status status = COROLLA_OK;
     for (size_t i = 0; i < n_stops && !status; i++) {
         size_t size = strlen(stops[i]);
-        if (size == 0 || size > STOP_SIZE_MAX)
-            status = err_set(err, COROLLA_INVALID, "a stop text has 1 to %d bytes", STOP_SIZE_MAX);
+        if (size == 0 || size > STOP_SIZE_MAX || whole_prefix(stops[i], size) < size)
+            status = err_set(err, COROLLA_INVALID, "a stop text has 1 to %d bytes and is UTF-8", STOP_SIZE_MAX);
         else if (!(s->stops[s->n_stops++] = strdup(stops[i])))
             status = err_set(err, COROLLA_NOMEM, "out of memory");
     }
@@ -50,40 +52,27 @@ void stream_free(struct stream *s) {
     free(s);
 }
 
-/* Whether the bytes are the beginning of a character whose rest may still come. */
-static bool incomplete(const char *bytes, size_t size) {
-    unsigned char lead = (unsigned char)bytes[0];
-    size_t need = lead >= 0xf0 && lead < 0xf5 ? 4 : lead >= 0xe0 && lead < 0xf0 ? 3 : lead >= 0xc2 && lead < 0xe0 ? 2 : 1;
-    for (size_t i = 1; i < size; i++)
-        if (((unsigned char)bytes[i] & 0xc0) != 0x80) return false;
-    return size < need;
-}
-
 /* Moves whole characters from raw to held; what is no character becomes U+FFFD. all: nothing more will come. */
 static void decode(struct stream *s, bool all) {
-    size_t at = 0;
-    while (at < s->n_raw) {
-        unsigned code;
-        size_t n = utf8_next(s->raw + at, s->n_raw - at, &code);
-        if (n == 0 && !all && incomplete(s->raw + at, s->n_raw - at)) break;
-        const char *text = n ? s->raw + at : REPLACEMENT;
-        size_t size = n ? n : strlen(REPLACEMENT);
-        memcpy(s->held + s->n_held, text, size);
-        s->n_held += size;
-        at += n ? n : 1;
-    }
-    memmove(s->raw, s->raw + at, s->n_raw - at);
-    s->n_raw -= at;
+    size_t used;
+    s->n_held += whole_take(s->raw, s->n_raw, all, s->held + s->n_held, &used);
+    memmove(s->raw, s->raw + used, s->n_raw - used);
+    s->n_raw -= used;
 }
 
-/* The place of the first stop text in held; n_held when there is none. */
+/* The place of the stop text that is complete first, so that it does not matter how the text was cut into tokens; n_held when
+ * there is none. */
 static size_t find_stop(const struct stream *s) {
-    size_t first = s->n_held;
+    size_t begin = s->n_held, end = SIZE_MAX;
     for (size_t i = 0; i < s->n_stops; i++) {
         const char *found = memmem(s->held, s->n_held, s->stops[i], strlen(s->stops[i]));
-        if (found && (size_t)(found - s->held) < first) first = (size_t)(found - s->held);
+        if (!found) continue;
+        size_t at = (size_t)(found - s->held), after = at + strlen(s->stops[i]);
+        if (after > end || (after == end && at > begin)) continue;
+        begin = at;
+        end = after;
     }
-    return first;
+    return begin;
 }
 
 /* How much of held cannot be the start of a stop text. */
@@ -102,19 +91,21 @@ static void drop_final(struct stream *s) {
 
 bool stream_push(struct stream *s, int32_t token, const char **out_text, size_t *out_size) {
     drop_final(s);
+    *out_text = s->held;
+    *out_size = 0;
+    if (s->stopped) return true;
     size_t n = vocab_piece(s->vocab, token, s->raw + s->n_raw, PIECE_MAX - s->n_raw);
     if (n <= PIECE_MAX - s->n_raw) s->n_raw += n; /* a longer piece is none of a real vocabulary: dropped */
     decode(s, false);
     size_t stop = find_stop(s);
-    bool stopped = stop < s->n_held;
-    if (stopped) {
+    s->stopped = stop < s->n_held;
+    if (s->stopped) {
         s->n_held = stop;
         s->n_raw = 0;
     }
-    s->n_final = stopped ? stop : settled(s);
-    *out_text = s->held;
+    s->n_final = s->stopped ? stop : settled(s);
     *out_size = s->n_final;
-    return stopped;
+    return s->stopped;
 }
 
 void stream_end(struct stream *s, const char **out_text, size_t *out_size) {

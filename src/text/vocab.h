@@ -7,5 +7,7 @@
 struct llama_vocab;
 
 const struct llama_vocab *vocab_llama(const struct vocab *vocab);
+/* The Jinja source in the file; NULL when there is none. */
+const char *vocab_chat_template(const struct vocab *vocab);
 
 #endif
