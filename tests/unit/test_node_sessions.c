@@ -1,0 +1,361 @@
+/* test_node_sessions.c - the table of sessions, what OPEN, STEP and CLOSE must fulfil, and how much KV a server takes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "node/memory.h"
+#include "node/sessions.h"
+
+#define N_EMBD 8
+
+static const uint8_t model[ID_SIZE] = {7, 7, 7};
+static const struct session_limits limits = {.model = model, .begin = 10, .end = 20, .n_embd = N_EMBD, .max_tokens = 1000};
+static const struct node_id client = {.key = {1}}, upstream = {.key = {2}}, stranger = {.key = {3}}, twin = {.key = {1}, .instance = 1};
+
+/* ---- the table ------------------------------------------------------------------------------------------------- */
+
+static void id_of(uint32_t i, uint8_t out[SESSION_SIZE]) {
+    memset(out, 0, SESSION_SIZE);
+    out[0] = (uint8_t)(i % 5); /* many share a bucket */
+    memcpy(out + 8, &i, sizeof i);
+}
+
+static void fill(struct sessions *table, struct session *sessions, uint32_t n) {
+    memset(table, 0, sizeof *table);
+    for (uint32_t i = 0; i < n; i++) {
+        id_of(i, sessions[i].id);
+        sessions[i].client = client;
+        sessions_add(table, &sessions[i]);
+    }
+}
+
+static void sessions_are_found_by_id_until_they_are_removed(void **state) {
+    (void)state;
+    static struct session sessions[50];
+    struct sessions table;
+    fill(&table, sessions, 50);
+    for (uint32_t i = 0; i < 50; i += 2) sessions_remove(&table, &sessions[i]);
+    assert_int_equal(table.n, 25);
+    for (uint32_t i = 0; i < 50; i++) {
+        struct session *expected = i % 2 == 0 ? NULL : &sessions[i];
+        assert_ptr_equal(sessions_find(&table, sessions[i].id), expected);
+    }
+}
+
+static void a_walk_sees_every_session_once(void **state) {
+    (void)state;
+    static struct session sessions[50];
+    struct sessions table;
+    uint32_t n = 0;
+    fill(&table, sessions, 50);
+    for (struct session *s = sessions_each(&table, NULL); s; s = sessions_each(&table, s)) {
+        s->epoch++;
+        n++;
+    }
+    assert_int_equal(n, 50);
+    for (uint32_t i = 0; i < 50; i++) assert_int_equal(sessions[i].epoch, 1);
+}
+
+/* ---- OPEN ------------------------------------------------------------------------------------------------------ */
+
+static struct msg_open good_open(void) {
+    struct msg_open open = {.session = {9}, .begin = 10, .end = 20, .max_tokens = 100};
+    memcpy(open.model, model, ID_SIZE);
+    return open;
+}
+
+static void open_gives(const struct sessions *table, const struct msg_open *open, enum corolla_status expected) {
+    struct corolla_error err = {0};
+    enum corolla_status status = sessions_check_open(table, &limits, open, &client, &err);
+    if (status != expected) fail_msg("%s: %s, not %s", corolla_status_name(status), err.message, corolla_status_name(expected));
+    if (status != COROLLA_OK) assert_true(err.message[0] != '\0');
+}
+
+static void an_open_within_the_span_and_the_length_is_good(void **state) {
+    (void)state;
+    struct sessions table = {0};
+    struct msg_open open = good_open();
+    open_gives(&table, &open, COROLLA_OK);
+    open.begin = 12;
+    open.end = 13;
+    open.max_tokens = limits.max_tokens;
+    open_gives(&table, &open, COROLLA_OK);
+}
+
+static void an_open_of_what_is_not_here_is_refused(void **state) {
+    (void)state;
+    struct sessions table = {0};
+    struct msg_open open = good_open();
+    open.model[31] = 1;
+    open_gives(&table, &open, COROLLA_MODEL_MISMATCH);
+    open = good_open();
+    open.begin = 9;
+    open_gives(&table, &open, COROLLA_NOT_SERVED);
+    open = good_open();
+    open.end = 21;
+    open_gives(&table, &open, COROLLA_NOT_SERVED);
+    open = good_open();
+    open.max_tokens = 0;
+    open_gives(&table, &open, COROLLA_INVALID);
+    open.max_tokens = limits.max_tokens + 1;
+    open_gives(&table, &open, COROLLA_TOO_LONG);
+}
+
+static void an_id_is_used_once(void **state) {
+    (void)state;
+    static struct session sessions[1];
+    struct sessions table;
+    fill(&table, sessions, 1);
+    struct msg_open open = good_open();
+    memcpy(open.session, sessions[0].id, SESSION_SIZE);
+    open_gives(&table, &open, COROLLA_REFUSED);
+}
+
+static void neither_a_client_nor_all_together_take_more_than_their_share(void **state) {
+    (void)state;
+    struct session *sessions = calloc(SESSIONS_MAX, sizeof *sessions);
+    struct sessions table;
+    struct msg_open open = good_open();
+    fill(&table, sessions, SESSIONS_PER_CLIENT_MAX - 1);
+    open_gives(&table, &open, COROLLA_OK);
+    fill(&table, sessions, SESSIONS_PER_CLIENT_MAX);
+    open_gives(&table, &open, COROLLA_BUSY);
+    fill(&table, sessions, SESSIONS_MAX);
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) sessions[i].client = stranger;
+    open_gives(&table, &open, COROLLA_BUSY);
+    sessions_remove(&table, &sessions[0]);
+    open_gives(&table, &open, COROLLA_OK);
+    free(sessions);
+}
+
+static void a_server_that_leaves_takes_no_sessions(void **state) {
+    (void)state;
+    struct sessions table = {0};
+    struct session_limits leaving = limits;
+    struct msg_open open = good_open();
+    leaving.draining = true;
+    assert_int_equal(sessions_check_open(&table, &leaving, &open, &client, NULL), COROLLA_DRAINING);
+}
+
+/* ---- STEP ------------------------------------------------------------------------------------------------------ */
+
+static struct session good_session(void) {
+    return (struct session){.id = {9},
+                            .secret = {1, 2, 3},
+                            .client = client,
+                            .upstream = upstream,
+                            .has_upstream = true,
+                            .max_tokens = 100,
+                            .epoch = 3,
+                            .expected = 40,
+                            .lane = {.begin = 10, .end = 20}};
+}
+
+/* Built in static memory: a step is large. */
+static struct msg_step *good_step(void) {
+    static struct msg_step step;
+    memset(&step, 0, sizeof step);
+    step = (struct msg_step){.session = {9}, .secret = {1, 2, 3}, .epoch = 3, .position = 40, .n_tokens = 5, .n_rows = 1, .client = client};
+    return &step;
+}
+
+static void step_gives(const struct session *session, const struct msg_step *step, const struct node_id *sender,
+                       enum corolla_status expected) {
+    struct corolla_error err = {0};
+    size_t size = (size_t)step->n_tokens * N_EMBD * msg_wire_size(step->dtype);
+    struct session before = *session;
+    enum corolla_status status = sessions_check_step(session, &limits, step, sender, size, &err);
+    if (status != expected) fail_msg("%s: %s, not %s", corolla_status_name(status), err.message, corolla_status_name(expected));
+    if (status != COROLLA_OK) assert_true(err.message[0] != '\0');
+    assert_memory_equal(&before, session, sizeof before);
+}
+
+static void steps_come_from_the_client_or_the_hop_before(void **state) {
+    (void)state;
+    struct session session = good_session();
+    step_gives(&session, good_step(), &client, COROLLA_OK);
+    step_gives(&session, good_step(), &upstream, COROLLA_OK);
+    step_gives(&session, good_step(), &stranger, COROLLA_REFUSED);
+    step_gives(&session, good_step(), &twin, COROLLA_REFUSED);
+    session.has_upstream = false;
+    step_gives(&session, good_step(), &upstream, COROLLA_REFUSED);
+}
+
+static void a_step_shows_the_secret(void **state) {
+    (void)state;
+    struct session session = good_session();
+    for (uint32_t i = 0; i < SECRET_SIZE; i++) {
+        struct msg_step *step = good_step();
+        step->secret[i] ^= 0x80;
+        step_gives(&session, step, &client, COROLLA_REFUSED);
+    }
+}
+
+static void a_step_names_the_client_that_opened(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_step *step = good_step();
+    step->client = stranger;
+    step_gives(&session, step, &upstream, COROLLA_REFUSED);
+}
+
+static void older_epochs_are_stale_whatever_else_is_wrong(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_step *step = good_step();
+    step->epoch = 2;
+    step->position = 99;
+    step_gives(&session, step, &client, COROLLA_STALE);
+    step = good_step();
+    step->epoch = 4;
+    step_gives(&session, step, &client, COROLLA_OK);
+}
+
+static void a_step_starts_at_or_before_the_end_of_the_last(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_step *step = good_step();
+    step->position = 41;
+    step_gives(&session, step, &client, COROLLA_BAD_POSITION);
+    step->position = 0;
+    step_gives(&session, step, &client, COROLLA_OK);
+    step->position = UINT32_MAX;
+    step_gives(&session, step, &client, COROLLA_BAD_POSITION);
+}
+
+static void a_step_ends_within_the_session(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_step *step = good_step();
+    session.expected = 100;
+    step->position = 95;
+    step_gives(&session, step, &client, COROLLA_OK);
+    step->position = 96;
+    step_gives(&session, step, &client, COROLLA_TOO_LONG);
+    step->position = 100;
+    step_gives(&session, step, &client, COROLLA_TOO_LONG);
+}
+
+static void a_step_has_no_more_rows_than_a_batch(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_step *step = good_step();
+    session.max_tokens = 1000;
+    step->n_tokens = BATCH_ROWS_MAX;
+    step_gives(&session, step, &client, COROLLA_OK);
+    step->n_tokens = BATCH_ROWS_MAX + 1;
+    step_gives(&session, step, &client, COROLLA_INVALID);
+    step->n_tokens = step->n_rows = 0;
+    step_gives(&session, step, &client, COROLLA_INVALID);
+    step->n_tokens = 2;
+    step->n_rows = 3;
+    step_gives(&session, step, &client, COROLLA_INVALID);
+}
+
+static void a_body_has_the_size_of_its_rows(void **state) {
+    (void)state;
+    struct session session = good_session();
+    const enum corolla_wire wires[] = {COROLLA_WIRE_F32, COROLLA_WIRE_F16, COROLLA_WIRE_BF16};
+    const size_t sizes[] = {5 * N_EMBD * 4, 5 * N_EMBD * 2, 5 * N_EMBD * 2};
+    for (size_t i = 0; i < 3; i++) {
+        struct msg_step *step = good_step();
+        step->dtype = wires[i];
+        assert_int_equal(sessions_check_step(&session, &limits, step, &client, sizes[i], NULL), COROLLA_OK);
+        assert_int_equal(sessions_check_step(&session, &limits, step, &client, sizes[i] - 1, NULL), COROLLA_FORMAT);
+        assert_int_equal(sessions_check_step(&session, &limits, step, &client, sizes[i] + 1, NULL), COROLLA_FORMAT);
+        assert_int_equal(sessions_check_step(&session, &limits, step, &client, 0, NULL), COROLLA_FORMAT);
+    }
+}
+
+static void the_steps_of_a_session_are_bounded_but_a_new_epoch_makes_room(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_step *step = good_step();
+    session.n_steps = SESSION_STEPS_MAX - 1;
+    step_gives(&session, step, &client, COROLLA_OK);
+    session.n_steps = SESSION_STEPS_MAX;
+    step_gives(&session, step, &client, COROLLA_BUSY);
+    step->epoch = 4;
+    step_gives(&session, step, &client, COROLLA_OK);
+}
+
+/* ---- CLOSE ----------------------------------------------------------------------------------------------------- */
+
+static void only_the_client_closes_and_shows_the_secret(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_close close = {.session = {9}, .secret = {1, 2, 3}};
+    assert_true(sessions_check_close(&session, &close, &client));
+    assert_false(sessions_check_close(&session, &close, &upstream));
+    close.secret[15] = 1;
+    assert_false(sessions_check_close(&session, &close, &client));
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
+
+static const uint64_t mib = 1u << 20;
+
+static void the_default_cache_shrinks_to_what_memory_allows(void **state) {
+    (void)state;
+    struct memory_plan plan = {
+        .available = 10240 * mib, .weights = 100 * mib, .kv_per_pad = mib, .pad = 64, .cache_tokens = 0, .cache_tokens_default = 16384};
+    uint32_t tokens = 0;
+    assert_int_equal(memory_cache_tokens(&plan, &tokens, NULL), COROLLA_OK);
+    assert_int_equal(tokens, 16384);
+    plan.available = 300 * mib;
+    assert_int_equal(memory_cache_tokens(&plan, &tokens, NULL), COROLLA_OK);
+    assert_in_range(tokens, 64, 200 * 64);
+    assert_int_equal(tokens % 64, 0);
+}
+
+static void a_cache_that_was_asked_for_fits_or_is_refused(void **state) {
+    (void)state;
+    struct corolla_error err = {0};
+    struct memory_plan plan = {
+        .available = 300 * mib, .weights = 100 * mib, .kv_per_pad = mib, .pad = 64, .cache_tokens = 640, .cache_tokens_default = 16384};
+    uint32_t tokens = 0;
+    assert_int_equal(memory_cache_tokens(&plan, &tokens, NULL), COROLLA_OK);
+    assert_int_equal(tokens, 640);
+    plan.cache_tokens = 300 * 64;
+    assert_int_equal(memory_cache_tokens(&plan, &tokens, &err), COROLLA_NOMEM);
+    plan.weights = 300 * mib;
+    plan.cache_tokens = 0;
+    assert_int_equal(memory_cache_tokens(&plan, &tokens, &err), COROLLA_NOMEM);
+    assert_int_equal(tokens, 640);
+}
+
+static void this_machine_has_memory(void **state) {
+    (void)state;
+    assert_in_range(memory_available(), mib, UINT64_MAX);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sessions_are_found_by_id_until_they_are_removed),
+        cmocka_unit_test(a_walk_sees_every_session_once),
+        cmocka_unit_test(an_open_within_the_span_and_the_length_is_good),
+        cmocka_unit_test(an_open_of_what_is_not_here_is_refused),
+        cmocka_unit_test(an_id_is_used_once),
+        cmocka_unit_test(neither_a_client_nor_all_together_take_more_than_their_share),
+        cmocka_unit_test(a_server_that_leaves_takes_no_sessions),
+        cmocka_unit_test(steps_come_from_the_client_or_the_hop_before),
+        cmocka_unit_test(a_step_shows_the_secret),
+        cmocka_unit_test(a_step_names_the_client_that_opened),
+        cmocka_unit_test(older_epochs_are_stale_whatever_else_is_wrong),
+        cmocka_unit_test(a_step_starts_at_or_before_the_end_of_the_last),
+        cmocka_unit_test(a_step_ends_within_the_session),
+        cmocka_unit_test(a_step_has_no_more_rows_than_a_batch),
+        cmocka_unit_test(a_body_has_the_size_of_its_rows),
+        cmocka_unit_test(the_steps_of_a_session_are_bounded_but_a_new_epoch_makes_room),
+        cmocka_unit_test(only_the_client_closes_and_shows_the_secret),
+        cmocka_unit_test(the_default_cache_shrinks_to_what_memory_allows),
+        cmocka_unit_test(a_cache_that_was_asked_for_fits_or_is_refused),
+        cmocka_unit_test(this_machine_has_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
