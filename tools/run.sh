@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 model=$1 servers=$2 prompt=$3
 bin=${COROLLA_BIN:-build/corolla}
-say() { printf '\033[2m%s\033[0m\n' "$*" >&2; }
+say() { if [ -t 2 ]; then printf '\033[2m%s\033[0m\n' "$*" >&2; else printf '%s\n' "$*" >&2; fi; }
 
 [ -n "$model" ] || model=$(tools/model.sh)
 home=$(mktemp -d)
