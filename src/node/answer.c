@@ -61,8 +61,8 @@ void answer_failed(struct node *node, struct link *link, uint32_t stream, const 
     if (error->status == COROLLA_NO_CACHE) failed.retry_after_ms = RETRY_NO_CACHE_MS;
     failed.has_culprit = about->culprit != NULL;
     if (about->culprit) failed.culprit = *about->culprit;
-    log_info("refused peer=%s status=%s position=%u why=\"%s\"", link_address(link), corolla_status_name(error->status), about->position,
-             error->message);
+    log_debug("refused peer=%s status=%s position=%u why=\"%s\"", link_address(link), corolla_status_name(error->status), about->position,
+              error->message);
     tell(node, link, stream, MSG_FAILED, msg_failed_encode(&failed, node->header));
 }
 

@@ -79,19 +79,23 @@ struct dial { /* one try; its session waits for it */
 };
 
 /* All that waits goes to the client as failed. */
-static void fail_waiting(struct node *node, struct session *session, const struct corolla_error *why) {
-    struct node_id culprit = session->next.id;
-    struct corolla_error error;
-    char id[NODE_ID_TEXT];
-    node_id_format(&culprit, id);
-    err_set(&error, COROLLA_PEER_LOST, "the next server %.16s cannot be reached: %s", id, why->message);
+static void fail_waiting(struct node *node, struct session *session, const struct node_id *culprit, const struct corolla_error *error) {
     struct step *step = session->next.first;
     session->next.first = session->next.last = NULL;
     while (step) {
         struct step *next = step->next;
-        fail_step(node, step, &culprit, &error);
+        fail_step(node, step, culprit, error);
         step = next;
     }
+}
+
+static void fail_unreachable(struct node *node, struct session *session, const char *why) {
+    struct node_id culprit = session->next.id;
+    struct corolla_error error;
+    char id[NODE_ID_TEXT];
+    node_id_format(&culprit, id);
+    err_set(&error, COROLLA_PEER_LOST, "the next server %.16s cannot be reached: %s", id, why);
+    fail_waiting(node, session, &culprit, &error);
 }
 
 /* Steps that wait for another server than this one are of a chain that is no longer. */
@@ -111,16 +115,17 @@ static void want_link(struct node *node, struct session *session, const struct n
         use_link(node, session, link);
         return;
     }
-    struct body *block = net_body_new(node->net, sizeof(struct dial));
+    struct body *block = node->n_dials < DIALS_MAX ? net_body_new(node->net, sizeof(struct dial)) : NULL;
     if (!block) {
         struct corolla_error error;
-        err_set(&error, COROLLA_NOMEM, "out of memory");
-        fail_waiting(node, session, &error);
+        err_set(&error, COROLLA_BUSY, "this server dials too many others: try again later");
+        fail_waiting(node, session, NULL, &error);
         return;
     }
     struct dial *dial = (struct dial *)(void *)block->data;
     *dial = (struct dial){.node = node, .session = session, .ref = *ref};
     next->dialling = true;
+    node->n_dials++;
     net_dial(node->net, &dial->ref, on_dialled, block); /* may answer at once */
 }
 
@@ -131,6 +136,7 @@ static void on_dialled(void *user, struct link *link, const struct corolla_error
     struct session_next *next = &session->next;
     net_body_free(dial.node->net, block);
     next->dialling = false;
+    dial.node->n_dials--;
     if (session->closed) {
         node_release_session(dial.node, session);
     } else if (!node_id_equal(&dial.ref.id, &next->id)) { /* the chain changed meanwhile */
@@ -139,7 +145,7 @@ static void on_dialled(void *user, struct link *link, const struct corolla_error
     } else if (link) {
         use_link(dial.node, session, link);
     } else {
-        fail_waiting(dial.node, session, err);
+        fail_unreachable(dial.node, session, err->message);
     }
 }
 

@@ -22,7 +22,7 @@ static bool read_number(const char *path, const char *format, uint64_t *out) {
 }
 
 uint64_t memory_available(void) {
-    uint64_t kib, available, limit, used;
+    uint64_t kib, available, limit, used, cached = 0;
     if (read_number("/proc/meminfo", "MemAvailable: %llu", &kib)) {
         available = kib << 10;
     } else { /* not Linux: half of what there is */
@@ -30,6 +30,8 @@ uint64_t memory_available(void) {
         available = pages > 0 && page > 0 ? (uint64_t)pages / 2 * (uint64_t)page : UINT64_MAX;
     }
     if (read_number("/sys/fs/cgroup/memory.max", "%llu", &limit) && read_number("/sys/fs/cgroup/memory.current", "%llu", &used)) {
+        read_number("/sys/fs/cgroup/memory.stat", "file %llu", &cached); /* is given up when memory is short */
+        used = used > cached ? used - cached : 0;
         uint64_t left = limit > used ? limit - used : 0;
         if (left < available) available = left;
     }

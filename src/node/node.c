@@ -152,7 +152,7 @@ static enum corolla_status on_step(struct node *node, struct link *link, uint32_
     if (status == COROLLA_OK) {
         accept_step(node, session, m, msg->body);
         msg->body = NULL;
-    } else if (status == COROLLA_REFUSED && !node_id_equal(sender, &session->client)) {
+    } else if (!sessions_is_party(session, sender)) {
         refuse_stray(node, link, stream, m, &error);
     } else if (status != COROLLA_STALE) {
         answer_failed(node, session->link, session->stream, &about, &error);

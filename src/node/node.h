@@ -32,6 +32,7 @@ struct node {
     struct measure measure;
     struct sessions sessions;
     uint32_t n_steps;
+    uint32_t n_dials; /* sessions that wait for the link to their next hop */
     struct peer *peers;
     struct msg_step message;        /* the step that comes in or goes out: too large for the stack of a small thread */
     uint8_t header[MSG_HEADER_MAX]; /* where answers are made */

@@ -47,9 +47,11 @@ static bool secret_equal(const uint8_t a[SECRET_SIZE], const uint8_t b[SECRET_SI
     return differs == 0;
 }
 
+/* Of all processes of the client's home: their numbers are for free. */
 static uint32_t count_of(const struct sessions *table, const struct node_id *client) {
     uint32_t n = 0;
-    for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s)) n += node_id_equal(&s->client, client);
+    for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s))
+        n += memcmp(s->client.key, client->key, KEY_SIZE) == 0;
     return n;
 }
 
@@ -74,11 +76,13 @@ enum corolla_status sessions_check_open(const struct sessions *table, const stru
     return COROLLA_OK;
 }
 
+bool sessions_is_party(const struct session *session, const struct node_id *sender) {
+    return node_id_equal(sender, &session->client) || (session->has_upstream && node_id_equal(sender, &session->upstream));
+}
+
 static enum corolla_status check_right(const struct session *session, const struct msg_step *step, const struct node_id *sender,
                                        struct corolla_error *err) {
-    bool from_client = node_id_equal(sender, &session->client);
-    bool from_upstream = session->has_upstream && node_id_equal(sender, &session->upstream);
-    if (!from_client && !from_upstream)
+    if (!sessions_is_party(session, sender))
         return err_set(err, COROLLA_REFUSED, "steps of this session come from its client or the hop before");
     if (!secret_equal(session->secret, step->secret)) return err_set(err, COROLLA_REFUSED, "the secret of the session is wrong");
     if (!node_id_equal(&step->client, &session->client)) return err_set(err, COROLLA_REFUSED, "the session belongs to another client");

@@ -11,6 +11,7 @@
 #define SESSIONS_MAX 1024           /* KV memory ends earlier on today's machines; it bounds the scheduler's scan */
 #define SESSIONS_PER_CLIENT_MAX 128 /* so that one client cannot take the whole table */
 #define SESSION_STEPS_MAX 64        /* of a session in this server at once; clients have about one per hop under way */
+#define DIALS_MAX 128               /* sessions that wait for a link: clients choose whom a server dials, and it has few sockets */
 #define STEPS_MAX 8192              /* in this server at once; a step is about 2 KiB beside its rows, whose bytes the net bounds */
 
 struct session_next { /* the server that takes our output */
@@ -62,7 +63,9 @@ struct session_limits {
 /* Whether a session may be opened, as far as the table and the limits say; the KV budget is asked later. */
 enum corolla_status sessions_check_open(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
                                         const struct node_id *client, struct corolla_error *err);
-/* Whether a step may run. STALE: it is to be dropped without a word. REFUSED: the answer goes to the sender. */
+/* Whether a node may send steps of the session: its client, or the hop before. */
+bool sessions_is_party(const struct session *session, const struct node_id *sender);
+/* Whether a step may run. STALE: it is to be dropped without a word. */
 enum corolla_status sessions_check_step(const struct session *session, const struct session_limits *limits, const struct msg_step *step,
                                         const struct node_id *sender, size_t body_size, struct corolla_error *err);
 /* Whether a CLOSE is the client's own. */
