@@ -153,6 +153,7 @@ static enum corolla_status generate(struct chat *c, const int32_t *tokens, size_
     interrupt_watch(NULL);
     interrupt_take();
     corolla_session_cancel_clear(c->session);
+    if (status == COROLLA_CANCELLED) status = COROLLA_OK; /* by Ctrl-C: what was said so far stands */
     size_t filled = corolla_session_position(c->session);
     memcpy(c->held, tokens, (n < filled ? n : filled) * sizeof *tokens);
     for (size_t i = n; i < filled && i - n < result->n_tokens; i++) c->held[i] = result->tokens[i - n];
@@ -171,7 +172,7 @@ static enum corolla_status answer(struct chat *c, struct corolla_error *err) {
     fflush(stdout);
     if (status && result.n_tokens > 0) fprintf(stderr, "(the answer broke off)\n");
     if (!status && c->trace) fprintf(stderr, "(%zu tokens, %.1f tokens/s)\n", result.n_tokens, result.decode_tokens_per_s);
-    if (!status && !history_add(&c->history, "assistant", result.text)) status = COROLLA_NOMEM;
+    if (!status && !history_add(&c->history, "assistant", result.text ? result.text : "")) status = COROLLA_NOMEM;
     corolla_result_clear(&result);
     corolla_free(tokens);
     return status;
@@ -203,7 +204,7 @@ static bool turn(struct chat *c, const char *message, struct corolla_error *err)
 
 static int talk(struct chat *c) {
     struct corolla_error err = {0};
-    bool going = true;
+    bool going = true, failed = false;
     if (c->terminal) fputs("/help tells what there is; Ctrl-D leaves\n", stderr);
     interrupt_watch(NULL);
     while (going && !interrupt_ended()) {
@@ -212,10 +213,10 @@ static int talk(struct chat *c) {
         if (message[0] == '/')
             going = command(c, message);
         else if (message[0])
-            going = turn(c, message, &err);
+            failed = !(going = turn(c, message, &err));
         free(message);
     }
-    return err.status && !going ? EXIT_FAILED : EXIT_GOOD;
+    return failed ? EXIT_FAILED : EXIT_GOOD;
 }
 
 static enum corolla_status prepare(struct chat *c, const char *path, struct corolla_error *err) {

@@ -82,7 +82,7 @@ static void print_json(const struct run *r, const struct corolla_result *result)
     json_t *prompt = json_array(), *tokens = json_array();
     for (size_t i = 0; i < r->n_tokens; i++) json_array_append_new(prompt, json_integer(r->tokens[i]));
     for (size_t i = 0; i < result->n_tokens; i++) json_array_append_new(tokens, json_integer(result->tokens[i]));
-    json_t *object = json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:[], s:b}", "prompt_tokens", prompt, "tokens", tokens, "text", result->text,
+    json_t *object = json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:[], s:b}", "prompt_tokens", prompt, "tokens", tokens, "text", result->text ? result->text : "",
                                "stop", stops[result->stop], "hops", route_json(r->swarm), "first_token_ms", result->first_token_ms,
                                "prefill_tokens_per_s", result->prefill_tokens_per_s, "decode_tokens_per_s", result->decode_tokens_per_s, "recoveries",
                                "exact", corolla_swarm_exact(r->swarm));
@@ -117,6 +117,7 @@ static enum corolla_status answer(struct run *r, struct corolla_error *err) {
     interrupt_watch(r->session);
     enum corolla_status status = corolla_generate(r->session, 0, r->tokens, r->n_tokens, &r->generation, &result, err);
     interrupt_watch(NULL);
+    if (status == COROLLA_CANCELLED) status = COROLLA_OK; /* by Ctrl-C: result.stop says so */
     if (!r->json && isatty(STDOUT_FILENO)) putchar('\n');
     if (!status && r->json) print_json(r, &result);
     if (!status && r->trace) print_trace(&result);

@@ -15,7 +15,7 @@ class Chains(Case):
         self.assertGreater(sum(map(len, local)), 15 * n)  # few may end early
         for spans in chains:
             servers = self.serve(model, *spans)
-            for i, (ours, theirs) in enumerate(zip(self.ask(model, n, servers, workers=4), local)):
+            for i, (ours, theirs) in enumerate(zip(self.ask(model, n, servers, workers=8), local)):
                 self.assertEqual(ours, theirs, f"prompt {i} through {spans}")
             for server in servers:
                 self.assertEqual(server.stop(), 0, server.log())

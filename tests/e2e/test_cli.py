@@ -67,6 +67,16 @@ class Run(Case):
         self.assertLess(len(out), 1 << 20)
         self.assertEqual(len(self.run_json(model, "again", *joins(servers))["tokens"]), 32)  # the server freed the session
 
+    def test_interrupted_json_says_so(self):
+        model = self.tiny_model(n_ctx=65536, n_blocks=12)
+        process = subprocess.Popen([COROLLA, "run", str(model), "--local", "-p", "the thing", "-n", "60000", "--temp", "0", "--json", "--trace",
+                                    "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
+        process.stderr.readline()  # the route: it computes from here on
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=DEADLINE)
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertEqual(json.loads(out)["stop"], "interrupted")
+
     def test_every_command_has_help_and_wrong_usage_exits_2(self):
         for command in ("serve", "run", "chat", "bench", "inspect", "key"):
             done = self.corolla(command, "--help")
@@ -203,6 +213,22 @@ class Chat(Case):
         answer = self.corolla("chat", model, "-n", 8, "--temp", 0, *flags, input="hello\n").stdout
         self.assertTrue(remote.stdout.startswith(answer))
         self.assertTrue(remote.stdout.endswith(answer))  # as if nothing had been said before /clear
+
+    def test_interrupt_stops_the_answer_and_not_the_chat(self):
+        model = self.tiny_model(arch="qwen2", n_ctx=65536, n_blocks=12)
+        chat = subprocess.Popen([COROLLA, "chat", str(model), "--local", "--threads", "1", "--temp", "0", "-n", "60000", "--context", "65000"],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment())
+        chat.stdin.write(b"hello\n")
+        chat.stdin.flush()
+        chat.stdout.read(10)
+        chat.send_signal(signal.SIGINT)
+        chat.stdin.write(b"/clear\nagain\n")
+        chat.stdin.flush()
+        chat.stdout.readline()  # the end of the first answer
+        chat.stdout.read(10)  # the second one
+        chat.send_signal(signal.SIGINT)
+        _, errors = chat.communicate(b"/exit\n", timeout=DEADLINE)
+        self.assertEqual(chat.returncode, 0, errors)
 
     def test_the_system_message_changes_the_answer(self):
         model = self.tiny_model(arch="qwen2")
