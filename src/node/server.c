@@ -70,6 +70,9 @@ static enum corolla_status go_online(struct corolla_server *server, const struct
     status = net_open(&server->net, &net, err);
     if (status != COROLLA_OK) return status;
     join_encode(net_self(server->net), server->join_code);
+    log_info("serving blocks=%u:%u exact=%d decode_tokens_per_s=%.1f prefill_tokens_per_s=%.1f", server->begin, server->end,
+             span_exact(server->span), (double)server->node->measure.decode_tokens_per_s,
+             (double)server->node->measure.prefill_tokens_per_s);
     return node_start(server->node, server->net, err);
 }
 
@@ -98,8 +101,6 @@ enum corolla_status corolla_server_start(struct corolla_server **out_server, str
         corolla_server_stop(server);
         return status;
     }
-    log_info("serving blocks=%u:%u exact=%d decode_tokens_per_s=%.1f prefill_tokens_per_s=%.1f", server->begin, server->end,
-             span_exact(server->span), (double)server->node->info.decode_tokens_per_s, (double)server->node->info.prefill_tokens_per_s);
     *out_server = server;
     return COROLLA_OK;
 }
