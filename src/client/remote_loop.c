@@ -46,8 +46,8 @@ static void fail_locking(struct remote *remote, const struct corolla_error *erro
 static void peer_fault(struct remote *remote, struct remote_hop *hop, const char *what) {
     struct corolla_error error;
     err_set(&error, COROLLA_PEER_FAULT, "%s broke the protocol: %s", hop->label, what);
+    link_close(hop->link, COROLLA_PEER_FAULT, what); /* on_down comes later, behind our better message */
     fail_locking(remote, &error, true);
-    link_close(hop->link, COROLLA_PEER_FAULT, what);
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
