@@ -26,7 +26,7 @@ static struct span *load_span(struct chain *c, const struct chain_config *config
 
 void chain_open(struct chain *c, const struct chain_config *config) {
     struct corolla_error err;
-    struct engine_config ec = {.threads = config->threads};
+    struct engine_config ec = {.threads = config->threads, .device = config->device};
     uint32_t begin = 0;
     memset(c, 0, sizeof *c);
     must(model_file_open(&c->file, config->path, NULL, NULL, &err), &err, "model_file_open");

@@ -31,6 +31,7 @@ struct chain_config {
     const uint32_t *cuts;
     uint32_t n_cuts, threads;
     enum corolla_kv kv;
+    const char *device; /* NULL: CPU */
 };
 void chain_open(struct chain *chain, const struct chain_config *config);
 void chain_close(struct chain *chain);

@@ -1,0 +1,136 @@
+/* test_parity_device.c - a device whose memory the host cannot address: the engine's RPC server in a process of its own on loopback.
+ *
+ * It computes with the same kernels, so the same bits must come back; a pointer into device memory that the host followed, or an
+ * input that did not go through tensor_set, would show. When the device dies the process would too (the engine aborts), so the
+ * server outlives everything here.
+ */
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <ggml-backend.h>
+#include <ggml-rpc.h>
+
+#include "support/chain.h"
+#include "support/scratch.h"
+#include "support/tiny.h"
+
+#define TOKENS 90
+
+static pid_t server;
+static char endpoint[32];
+
+static uint16_t free_port(void) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
+    close(fd);
+    return ntohs(at.sin_port);
+}
+
+static bool answers(uint16_t port) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    bool good = connect(fd, (struct sockaddr *)&at, sizeof at) == 0;
+    close(fd);
+    return good;
+}
+
+static int start_server(void **state) {
+    (void)state;
+    uint16_t port = free_port();
+    snprintf(endpoint, sizeof endpoint, "127.0.0.1:%u", port);
+    server = fork();
+    if (server == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (!freopen("/dev/null", "w", stdout)) _exit(1);
+        setenv("GGML_CPU_TILED_MM", "0", 1); /* what an exact engine sets in its own process */
+        ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+        ggml_backend_rpc_start_server(endpoint, NULL, 1, 1, &cpu);
+        _exit(1);
+    }
+    while (!answers(port)) {
+        if (waitpid(server, NULL, WNOHANG) != 0) return -1;
+        usleep(10000);
+    }
+    return 0;
+}
+
+static int stop_server(void **state) {
+    (void)state;
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    scratch_remove();
+    return 0;
+}
+
+static void run_on(const char *path, const char *device, float *hidden, float *logits) {
+    int32_t tokens[TOKENS];
+    struct chain chain;
+    struct lane lane, stranger;
+    chain_open(&chain, &(struct chain_config){.path = path, .threads = 1, .device = device});
+    assert_true(chain_exact(&chain));
+    random_tokens(7, chain.n_vocab, tokens, TOKENS);
+    lane_open(&lane, &chain, 128);
+    lane_open(&stranger, &chain, 128);
+    lane_run(&stranger, 0, tokens, 40, 40, hidden);
+    lane_run(&lane, 0, tokens, TOKENS, 32, hidden);
+    lane_run(&lane, 50, tokens + 50, TOKENS - 50, 1, hidden + 50 * (size_t)chain.n_embd); /* rolled back, then one by one */
+    chain_logits(&chain, hidden, TOKENS, logits);
+    lane_close(&lane);
+    lane_close(&stranger);
+    chain_close(&chain);
+}
+
+static void a_device_with_memory_of_its_own_gives_the_same_bits(void **state) {
+    (void)state;
+    static const char *const types[] = {"f32", "f16", "q8_0", "q4_1"}; /* such as the processor has no repacked kernels for */
+    ggml_backend_reg_t reg = ggml_backend_rpc_add_server(endpoint);
+    assert_non_null(reg);
+    ggml_backend_register(reg);
+    ggml_backend_dev_t device = ggml_backend_reg_dev_get(reg, 0);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        struct tiny_config config;
+        tiny_config_default(&config, "llama");
+        config.type = types[i];
+        const char *path = scratch_file("device.gguf");
+        assert_true(tiny_write(&config, path));
+        size_t n_hidden = (size_t)TOKENS * config.n_embd, n_logits = (size_t)TOKENS * 4096;
+        float *hidden = calloc(2 * n_hidden, sizeof *hidden), *logits = calloc(2 * n_logits, sizeof *logits);
+        run_on(path, NULL, hidden, logits);
+        run_on(path, ggml_backend_dev_name(device), hidden + n_hidden, logits + n_logits);
+        print_message("weights %s\n", types[i]);
+        assert_memory_equal(hidden, hidden + n_hidden, n_hidden * sizeof *hidden);
+        assert_memory_equal(logits, logits + n_logits, n_logits * sizeof *logits);
+        free(hidden);
+        free(logits);
+    }
+}
+
+static void a_device_that_is_not_there_is_named_with_those_that_are(void **state) {
+    (void)state;
+    struct corolla_error err;
+    struct engine *engine;
+    assert_int_equal(engine_new(&engine, &(struct engine_config){.device = "NPU7"}, &err), COROLLA_NOT_FOUND);
+    assert_non_null(strstr(err.message, "NPU7"));
+    assert_non_null(strstr(err.message, "CPU"));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_device_with_memory_of_its_own_gives_the_same_bits),
+        cmocka_unit_test(a_device_that_is_not_there_is_named_with_those_that_are),
+    };
+    return cmocka_run_group_tests(tests, start_server, stop_server);
+}
