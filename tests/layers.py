@@ -26,7 +26,7 @@ ONLY = {
     r".*\.pb-c\.h|protobuf-c/.*": {"wire"},
     r"jansson\.h": {"cli"},
 }
-INCLUDE = re.compile(r'^\s*#\s*include\s*["<]([^">]+)[">]', re.M)
+INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.M)
 
 
 def faults(path, text):
@@ -35,8 +35,11 @@ def faults(path, text):
     if folder not in MAY_USE:
         return [f"src/{path}: folder {folder} is not in the table of tests/layers.py"]
     found = []
-    for name in INCLUDE.findall(text):
+    for quote, name in INCLUDE.findall(text):
         target = name.split("/")[0]
+        outside = any(re.fullmatch(pattern, name) for pattern in ONLY)
+        if ".." in name or (quote == '"' and target not in MAY_USE and not outside):
+            found.append(f"src/{path}: {name} must be named from src/, as in \"base/err.h\"")
         if "/" in name and target in MAY_USE and target != folder and target not in MAY_USE[folder]:
             found.append(f"src/{path}: {folder} may not include {name}")
         for pattern, folders in ONLY.items():
@@ -52,6 +55,8 @@ def check_itself():
     assert faults("client/chain.c", '# include <uv.h>\n')
     assert faults("cli/run.c", '#include "base/err.h"\n')
     assert faults("net/link.c", '#include <ggml.h>\n')
+    assert faults("base/err.c", '#include "../net/net.h"\n')
+    assert faults("base/err.c", '#include "net.h"\n')
     assert faults("new/thing.c", "")
     assert not faults("net/link.c", '#include <uv.h>\n#include "base/err.h"\n#include <openssl/ssl.h>\n')
 
