@@ -2,23 +2,21 @@
  *
  * Grammar and penalty stand beside the chain, since a prompt's tokens are told to the penalty alone. A draw with the same seed
  * and logits is the same. Nothing is allocated per token here. libllama asserts and throws where numbers or texts make no sense:
- * logits are brought into a range in which no sampler meets NaN, grammars are bounded, and a grammar never hears of a token that it
+ * logits are brought into a range in which no sampler meets NaN, grammars are checked, and a grammar never hears of a token that it
  * does not allow.
  */
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/err.h"
 #include "llama.h"
+#include "text/grammar.h"
 #include "text/vocab.h"
 
 #define PENALTY_TOKENS 64 /* how far back the repeat penalty looks */
 #define LOGIT_MAX 1e20f   /* far beyond any model; finite still when divided by every temperature and penalty */
 #define TEMP_MIN 1e-6f    /* below, a draw is the largest logit */
 #define PENALTY_MIN 0.01f
-#define GRAMMAR_SIZE_MAX 65536 /* libllama's parser recurses over chains of rules and over groups */
-#define GRAMMAR_DEPTH_MAX 128
 
 struct sampler {
     struct llama_sampler *grammar, *penalty, *chain; /* grammar and penalty may be NULL */
@@ -52,31 +50,6 @@ static enum corolla_status check_params(const struct corolla_sampling *p, struct
     return COROLLA_OK;
 }
 
-/* The last character of the comment, quoted text or character class that begins at p; p itself when none does. */
-static const char *skip_literal(const char *p) {
-    if (*p == '#') return p[strcspn(p, "\n")] ? p + strcspn(p, "\n") : p + strlen(p) - 1;
-    char close = *p == '"' ? '"' : *p == '[' ? ']' : '\0';
-    if (!close) return p;
-    for (p++; *p && *p != close; p++)
-        if (*p == '\\' && p[1]) p++;
-    return *p ? p : p - 1;
-}
-
-static enum corolla_status check_grammar(const char *grammar, struct corolla_error *err) {
-    size_t size = strlen(grammar);
-    if (strspn(grammar, " \t\r\n") == size) return err_set(err, COROLLA_INVALID, "the grammar is empty; it needs a rule root ::= ...");
-    if (size > GRAMMAR_SIZE_MAX)
-        return err_set(err, COROLLA_INVALID, "the grammar has %zu bytes; at most %d are possible", size, GRAMMAR_SIZE_MAX);
-    int depth = 0;
-    for (const char *p = grammar; *p; p++) {
-        p = skip_literal(p);
-        depth += (*p == '(') - (*p == ')');
-        if (depth > GRAMMAR_DEPTH_MAX)
-            return err_set(err, COROLLA_INVALID, "the grammar has groups in groups %d deep; make rules of them", GRAMMAR_DEPTH_MAX);
-    }
-    return COROLLA_OK;
-}
-
 static enum corolla_status sampler_make(struct sampler *s, const struct vocab *vocab, const struct corolla_sampling *p,
                                         struct corolla_error *err) {
     s->n_vocab = vocab_size(vocab);
@@ -91,7 +64,7 @@ static enum corolla_status sampler_make(struct sampler *s, const struct vocab *v
         s->grammar = llama_sampler_init_grammar(vocab_llama(vocab), p->grammar, "root");
         if (!s->grammar)
             return err_set(err, COROLLA_INVALID,
-                           "the grammar is not valid GBNF: it needs a rule root ::= ..., no unknown rule and no left recursion");
+                           "the grammar cannot be used: a rule begins with itself (left recursion), or a <token> is none of this model");
     }
     if (p->repeat_penalty < 1.0f || p->repeat_penalty > 1.0f) {
         s->penalty = llama_sampler_init_penalties((int32_t)s->n_vocab, PENALTY_TOKENS, p->repeat_penalty, 0.0f, 0.0f);
@@ -104,7 +77,7 @@ static enum corolla_status sampler_make(struct sampler *s, const struct vocab *v
 enum corolla_status sampler_new(struct sampler **out, const struct vocab *vocab, const struct corolla_sampling *params,
                                 struct corolla_error *err) {
     enum corolla_status status = check_params(params, err);
-    if (!status && params->grammar) status = check_grammar(params->grammar, err);
+    if (!status && params->grammar) status = grammar_check(params->grammar, err);
     if (status) return status;
     struct sampler *s = calloc(1, sizeof *s);
     if (!s) return err_set(err, COROLLA_NOMEM, "out of memory");

@@ -16,12 +16,13 @@ bool vocab_is_eog(const struct vocab *vocab, int32_t token);
 /* Text that is not UTF-8 is refused. */
 enum corolla_status vocab_tokenize(const struct vocab *vocab, const char *text, size_t size, bool add_special, bool parse_special,
                                    int32_t **out_tokens, size_t *out_count, struct corolla_error *err);
-enum corolla_status vocab_detokenize(const struct vocab *vocab, const int32_t *tokens, size_t count, char **out_text, struct corolla_error *err);
+enum corolla_status vocab_detokenize(const struct vocab *vocab, const int32_t *tokens, size_t count, char **out_text,
+                                     struct corolla_error *err);
 /* The bytes of one token; they may end in the middle of a character. Writes at most max, returns the size needed. */
 size_t vocab_piece(const struct vocab *vocab, int32_t token, char *out, size_t max);
 /* tmpl: a name that libllama knows, or NULL for the model's own. */
-enum corolla_status vocab_chat_format(const struct vocab *vocab, const char *tmpl, const struct corolla_chat_message *messages, size_t count,
-                                      bool add_assistant, char **out_text, struct corolla_error *err);
+enum corolla_status vocab_chat_format(const struct vocab *vocab, const char *tmpl, const struct corolla_chat_message *messages,
+                                      size_t count, bool add_assistant, char **out_text, struct corolla_error *err);
 
 struct sampler;
 enum corolla_status sampler_new(struct sampler **out_sampler, const struct vocab *vocab, const struct corolla_sampling *params,
