@@ -1,11 +1,11 @@
 /* compute.c - see compute.h.
  *
- * A turn: steps whose input cannot be used fail for themselves and leave the batch; then one span_forward() for the others. Rows in
- * F32 are computed in place, in the body that came from the wire and goes back to it; 16-bit ones pass through one scratch buffer.
+ * A turn: steps whose input cannot be used fail for themselves and leave the batch; then one span_forward() for the others. A long
+ * step may take several turns, its rows piece by piece. Rows in F32 are computed in place, in the body that came from the wire and
+ * goes back to it; 16-bit ones pass through one scratch buffer.
  */
 #include "node/compute.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -14,10 +14,9 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "model/convert.h"
+#include "node/rows.h"
 #include "node/schedule.h"
 #include "node/sessions.h"
-
-#define F16_MAX 65504.0f
 
 struct compute {
     struct compute_config config;
@@ -30,8 +29,9 @@ struct compute {
     struct schedule schedule;
     struct schedule_candidate candidates[SESSIONS_MAX];
     struct lane *lanes[SESSIONS_MAX]; /* of the candidates */
-    struct step *turn[BATCH_ITEMS_MAX];
-    struct step *computed[BATCH_ITEMS_MAX]; /* those of the turn that were fit for it */
+    struct schedule_pick picks[BATCH_ITEMS_MAX];
+    struct step *turn[BATCH_ITEMS_MAX];     /* of the picks */
+    struct step *computed[BATCH_ITEMS_MAX]; /* of the items: those that were fit for it */
     struct batch_item items[BATCH_ITEMS_MAX];
 
     pthread_mutex_t lock; /* of what follows, and of the lists in lanes */
@@ -58,104 +58,112 @@ static void ready_remove(struct compute *c, struct lane *lane) {
     lane->prev = lane->next = NULL;
 }
 
-/* Moves the steps of the next turn out of their lanes; how many. */
+static struct step *lane_pop(struct lane *lane) {
+    struct step *step = lane->first;
+    lane->first = step->next;
+    if (!lane->first) lane->last = NULL;
+    return step;
+}
+
+/* Takes the steps of the next turn out of their lanes; how many. */
 static uint32_t take_turn(struct compute *c) {
-    uint32_t n = 0, chosen[BATCH_ITEMS_MAX];
+    uint32_t n = 0;
     for (struct lane *lane = c->ready_first; lane && n < SESSIONS_MAX; lane = lane->next) {
-        c->candidates[n] = (struct schedule_candidate){.n_tokens = lane->first->n_tokens, .begin = lane->begin, .end = lane->end};
+        const struct step *step = lane->first;
+        c->candidates[n] = (struct schedule_candidate){.decode = step->n_tokens <= STEP_DECODE_ROWS_MAX,
+                                                       .rows = step->n_tokens - step->n_done,
+                                                       .begin = lane->begin,
+                                                       .end = lane->end};
         c->lanes[n++] = lane;
     }
-    n = schedule_next(&c->schedule, c->candidates, n, chosen);
+    n = schedule_next(&c->schedule, c->candidates, n, c->picks);
     for (uint32_t i = 0; i < n; i++) {
-        struct lane *lane = c->lanes[chosen[i]];
-        c->turn[i] = lane->first;
-        lane->first = lane->first->next;
-        if (!lane->first) lane->last = NULL;
+        struct lane *lane = c->lanes[c->picks[i].index];
+        c->turn[i] = lane_pop(lane);
         lane->computing = true;
+        lane->withdrawn = false;
         ready_remove(c, lane);
     }
     return n;
 }
 
-/* Returns whether notify() is due. */
+/* Steps that are through, or failed, are done; the others go back to the head of their lanes. Returns whether notify() is due. */
 static bool give_turn(struct compute *c, uint32_t n) {
     bool was_empty = c->done_first == NULL;
     for (uint32_t i = 0; i < n; i++) {
         struct step *step = c->turn[i];
-        step->lane->computing = false;
-        if (step->lane->first) ready_append(c, step->lane);
-        step->next = NULL;
-        *(c->done_last ? &c->done_last->next : &c->done_first) = step;
-        c->done_last = step;
+        struct lane *lane = step->lane;
+        lane->computing = false;
+        if (step->error.status == COROLLA_OK && step->n_done < step->n_tokens && !lane->withdrawn) {
+            step->next = lane->first;
+            lane->first = step;
+            if (!lane->last) lane->last = step;
+        } else {
+            step->next = NULL;
+            *(c->done_last ? &c->done_last->next : &c->done_first) = step;
+            c->done_last = step;
+        }
+        if (lane->first) ready_append(c, lane);
     }
-    return was_empty;
+    return was_empty && c->done_first;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------ */
+/* ---- steps ----------------------------------------------------------------------------------------------------- */
 
-static bool all_finite(const float *x, size_t n) {
-    uint32_t bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bad |= (bits & 0x7f800000u) == 0x7f800000u; /* infinities and NaNs */
-    }
-    return bad == 0;
+static uint8_t *rows_at(const struct compute *c, const struct step *step, uint32_t row) {
+    return step->body->data + row * c->n_embd * msg_wire_size(step->wire);
 }
 
-static bool fits_f16(const float *x, size_t n) {
-    bool fits = true;
-    for (size_t i = 0; i < n; i++) fits &= fabsf(x[i]) <= F16_MAX;
-    return fits;
-}
-
-/* Makes the batch item of a step, or sets the step's error. rows: how many stand before it in the scratch. */
-static bool prepare(struct compute *c, struct step *step, uint32_t rows, struct batch_item *out) {
+/* What must hold before the first row is computed. */
+static bool begin_step(struct compute *c, struct step *step) {
     const struct lane *lane = step->lane;
-    size_t values = step->n_tokens * c->n_embd;
-    float *x = (float *)(void *)step->body->data;
-    if (step->position > lane->length) { /* a step before it failed */
+    if (step->position > lane->length) /* a step before it failed */
         err_set(&step->error, COROLLA_BAD_POSITION, "blocks %u:%u hold %u positions and cannot continue at %u: step from there",
                 lane->begin, lane->end, lane->length, step->position);
-        return false;
-    }
-    if (step->wire != COROLLA_WIRE_F32) {
-        x = c->scratch + rows * c->n_embd;
-        convert_to_f32(step->wire, step->body->data, x, values);
-    }
-    if (!all_finite(x, values)) {
+    else if (!rows_finite(step->wire, step->body->data, step->n_tokens * c->n_embd))
         err_set(&step->error, COROLLA_FORMAT, "the input of block %u at positions %u to %u is not finite", lane->begin, step->position,
                 step->position + step->n_tokens - 1);
-        return false;
-    }
-    *out = (struct batch_item){.kv = lane->kv, .position = step->position, .n = step->n_tokens, .in = x, .out = x};
-    return true;
+    return step->error.status == COROLLA_OK;
 }
 
-/* Puts the rows that go out into the body, in wire format. */
-static void finish(struct compute *c, struct step *step, const float *x) {
-    const struct lane *lane = step->lane;
-    size_t values = step->n_tokens * c->n_embd;
-    if (!all_finite(x, values)) {
-        err_set(&step->error, COROLLA_INTERNAL, "blocks %u:%u gave values that are not finite at positions %u to %u", lane->begin,
-                lane->end, step->position, step->position + step->n_tokens - 1);
-        return;
-    }
-    size_t out_values = step->n_hops > 0 ? values : step->n_rows * c->n_embd;
-    const float *from = x + (values - out_values);
-    if (step->wire == COROLLA_WIRE_F16 && !fits_f16(from, out_values)) {
-        err_set(&step->error, COROLLA_UNSUPPORTED, "the output of blocks %u:%u does not fit 16-bit floats: use the wire f32 or bf16",
-                lane->begin, lane->end);
-        return;
-    }
-    if (step->wire != COROLLA_WIRE_F32)
-        convert_from_f32(step->wire, from, step->body->data, out_values);
-    else if (out_values < values)
-        memmove(step->body->data, from, out_values * sizeof *from);
-    step->body->size = out_values * msg_wire_size(step->wire);
-    if (out_values > 0) return;
+/* The next rows of a step as a batch item; x: room for them in the scratch. */
+static struct batch_item make_item(const struct compute *c, const struct step *step, uint32_t rows, float *x) {
+    if (step->wire == COROLLA_WIRE_F32)
+        x = (float *)(void *)rows_at(c, step, step->n_done);
+    else
+        convert_to_f32(step->wire, rows_at(c, step, step->n_done), x, rows * c->n_embd);
+    return (struct batch_item){.kv = step->lane->kv, .position = step->position + step->n_done, .n = rows, .in = x, .out = x};
+}
+
+/* Leaves in the body what goes out. */
+static void end_step(struct compute *c, struct step *step) {
+    if (step->n_hops > 0) return;
+    step->body->size = rows_keep_last(step->body->data, step->n_tokens, step->n_rows, c->n_embd * msg_wire_size(step->wire));
+    if (step->n_rows > 0) return;
     net_body_free(c->config.net, step->body);
     step->body = NULL;
+}
+
+/* The rows of an item were computed. */
+static void take_item(struct compute *c, struct step *step, const struct batch_item *item) {
+    const struct lane *lane = step->lane;
+    size_t values = item->n * c->n_embd;
+    uint8_t *rows = rows_at(c, step, step->n_done);
+    if (!rows_finite(COROLLA_WIRE_F32, item->out, values)) {
+        err_set(&step->error, COROLLA_INTERNAL, "blocks %u:%u gave values that are not finite at positions %u to %u", lane->begin,
+                lane->end, item->position, item->position + item->n - 1);
+        return;
+    }
+    if (step->wire != COROLLA_WIRE_F32) {
+        convert_from_f32(step->wire, item->out, rows, values);
+        if (!rows_finite(step->wire, rows, values)) {
+            err_set(&step->error, COROLLA_UNSUPPORTED, "the output of blocks %u:%u does not fit 16-bit floats: use the wire f32",
+                    lane->begin, lane->end);
+            return;
+        }
+    }
+    step->n_done += item->n;
+    if (step->n_done == step->n_tokens) end_step(c, step);
 }
 
 /* ---- turns ----------------------------------------------------------------------------------------------------- */
@@ -165,20 +173,22 @@ static uint32_t between_us(uint64_t from_us, uint64_t to_us) {
     return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
-/* The steps of the turn through the blocks; what became of each is in its error. Returns the rows that were computed. */
+/* The picked rows through the blocks; what became of each step is in its error. *out_items: 0 when that failed. */
 static uint32_t compute_batch(struct compute *c, uint32_t n, uint32_t *out_items) {
     uint32_t n_items = 0, rows = 0;
     for (uint32_t i = 0; i < n; i++) {
-        if (!prepare(c, c->turn[i], rows, &c->items[n_items])) continue;
-        rows += c->turn[i]->n_tokens;
-        c->computed[n_items++] = c->turn[i];
+        struct step *step = c->turn[i];
+        if (step->n_done == 0 && !begin_step(c, step)) continue;
+        c->items[n_items] = make_item(c, step, c->picks[i].rows, c->scratch + rows * c->n_embd);
+        c->computed[n_items++] = step;
+        rows += c->picks[i].rows;
     }
     struct corolla_error err = {0};
     enum corolla_status status = n_items > 0 ? span_forward(c->config.span, c->items, n_items, &err) : COROLLA_OK;
     for (uint32_t i = 0; i < n_items; i++) {
         struct step *step = c->computed[i];
         if (status == COROLLA_OK)
-            finish(c, step, c->items[i].out);
+            take_item(c, step, &c->items[i]);
         else
             err_set(&step->error, status, "blocks %u:%u: %.400s", step->lane->begin, step->lane->end, err.message);
     }
@@ -188,22 +198,24 @@ static uint32_t compute_batch(struct compute *c, uint32_t n, uint32_t *out_items
 
 static void compute_turn(struct compute *c, uint32_t n) {
     uint64_t begin_us = clock_us();
+    for (uint32_t i = 0; i < n; i++)
+        if (c->turn[i]->n_done == 0) c->turn[i]->queue_us = between_us(c->turn[i]->arrived_us, begin_us);
     uint32_t items, rows = compute_batch(c, n, &items);
-    uint64_t end_us = clock_us();
+    uint32_t us = between_us(begin_us, clock_us());
     for (uint32_t i = 0; i < n; i++) {
         struct step *step = c->turn[i];
         struct lane *lane = step->lane;
         if (step->error.status == COROLLA_OK)
-            lane->length = step->position + step->n_tokens;
+            lane->length = step->position + step->n_done;
         else if (step->position < lane->length)
             lane->length = step->position; /* what stood there is not to be trusted any more */
-        step->queue_us = between_us(step->arrived_us, begin_us);
-        step->compute_us = between_us(begin_us, end_us);
+        step->compute_us += us;
+        step->turn_items = 0;
     }
-    if (items > 0) {
-        c->computed[0]->turn_items = items;
-        c->computed[0]->turn_rows = rows;
-    }
+    if (items == 0) return;
+    c->computed[0]->turn_items = items;
+    c->computed[0]->turn_rows = rows;
+    c->computed[0]->turn_us = us;
 }
 
 static void *compute_main(void *user) {
@@ -244,6 +256,7 @@ struct step *compute_withdraw(struct compute *c, struct lane *lane) {
     pthread_mutex_lock(&c->lock);
     struct step *first = lane->first;
     lane->first = lane->last = NULL;
+    lane->withdrawn = lane->computing;
     if (lane->ready) ready_remove(c, lane);
     pthread_mutex_unlock(&c->lock);
     return first;

@@ -2,7 +2,7 @@
  *
  * Every session has a lane: its steps in order. A lane whose steps wait, and none of whose steps is computing, stands in the
  * list of the ready; the thread asks schedule.c which of their first steps make the next turn. So steps of a session are computed in
- * order, one per turn. Computed steps come back through a list and one call of notify().
+ * order, one per turn; a long one may take several. Computed steps come back through a list and one call of notify().
  *
  * The lock guards the lists and nothing else; it is never held while something computes. Bounds: the loop thread admits at most
  * SESSIONS_MAX lanes and STEPS_MAX steps (sessions.h).
@@ -24,6 +24,7 @@ struct lane {      /* zeroed by its owner, then kv, begin and end are set; all e
     struct step *first, *last; /* waiting */
     struct lane *prev, *next;  /* among the ready */
     bool ready, computing;
+    bool withdrawn; /* while it computes: what is left of that step is not wanted */
 };
 
 struct compute_config {
@@ -39,7 +40,8 @@ void compute_free(struct compute *compute); /* after all steps were collected or
 
 /* Loop thread. Takes the step. */
 void compute_submit(struct compute *compute, struct lane *lane, struct step *step);
-/* Loop thread. Takes back the steps of a lane that wait; one that computes comes through compute_collect(). */
+/* Loop thread. Takes back the steps of a lane that wait; one that computes comes through
+ * compute_collect(), maybe with fewer rows than asked. */
 struct step *compute_withdraw(struct compute *compute, struct lane *lane);
 /* Loop thread. All steps that were computed since the last call, in order. */
 struct step *compute_collect(struct compute *compute);

@@ -241,8 +241,8 @@ static void note_turn(struct node *node, const struct step *step) {
                                 .rows = step->turn_rows,
                                 .n_blocks = step->lane->end - step->lane->begin,
                                 .span_blocks = node->limits.end - node->limits.begin,
-                                .us = step->compute_us};
-    if (turn.rows > 0) measure_note(&node->measure, &turn);
+                                .us = step->turn_us};
+    if (turn.items > 0) measure_note(&node->measure, &turn);
 }
 
 static void on_computed(void *user) {

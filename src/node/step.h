@@ -24,10 +24,11 @@ struct step {
     uint32_t epoch, position, n_tokens, n_rows;
     enum corolla_wire wire;
     uint64_t arrived_us;
-    struct corolla_error error;     /* status OK: computed */
-    uint32_t queue_us, compute_us;  /* in this server */
-    uint32_t turn_items, turn_rows; /* the first step of a turn says how much the turn computed; 0 in the others */
-    uint32_t n_timings;             /* of the hops passed */
+    uint32_t n_done;                         /* rows computed */
+    struct corolla_error error;              /* status OK: computed */
+    uint32_t queue_us, compute_us;           /* in this server */
+    uint32_t turn_items, turn_rows, turn_us; /* one step of each turn says what the turn computed; items 0 in the others */
+    uint32_t n_timings;                      /* of the hops passed */
     struct hop_timing timings[HOPS_MAX];
     uint32_t n_hops; /* still to come; 0: this is the last server */
     struct step_hop hops[];

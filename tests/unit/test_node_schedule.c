@@ -13,10 +13,10 @@
 #define CANDIDATES_MAX 200
 
 static struct schedule_candidate candidates[CANDIDATES_MAX];
-static uint32_t chosen[BATCH_ITEMS_MAX];
+static struct schedule_pick chosen[BATCH_ITEMS_MAX];
 
 static struct schedule_candidate of(uint32_t n_tokens, uint32_t begin, uint32_t end) {
-    return (struct schedule_candidate){.n_tokens = n_tokens, .begin = begin, .end = end};
+    return (struct schedule_candidate){.decode = n_tokens <= STEP_DECODE_ROWS_MAX, .rows = n_tokens, .begin = begin, .end = end};
 }
 
 static void nobody_waits_then_nobody_computes(void **state) {
@@ -30,7 +30,7 @@ static void decode_steps_of_all_sessions_share_a_turn(void **state) {
     struct schedule schedule = {0};
     for (uint32_t i = 0; i < 10; i++) candidates[i] = of(1 + i % 3, 0, 4);
     assert_int_equal(schedule_next(&schedule, candidates, 10, chosen), 10);
-    for (uint32_t i = 0; i < 10; i++) assert_int_equal(chosen[i], i);
+    for (uint32_t i = 0; i < 10; i++) assert_int_equal(chosen[i].index, i);
 }
 
 static void a_turn_keeps_to_the_blocks_of_its_oldest_step(void **state) {
@@ -41,8 +41,8 @@ static void a_turn_keeps_to_the_blocks_of_its_oldest_step(void **state) {
     candidates[2] = of(1, 0, 3);
     candidates[3] = of(1, 0, 4);
     assert_int_equal(schedule_next(&schedule, candidates, 4, chosen), 2);
-    assert_int_equal(chosen[0], 0);
-    assert_int_equal(chosen[1], 3);
+    assert_int_equal(chosen[0].index, 0);
+    assert_int_equal(chosen[1].index, 3);
 }
 
 static void a_turn_keeps_within_the_items_of_a_batch(void **state) {
@@ -57,7 +57,7 @@ static void a_turn_keeps_within_the_rows_of_a_batch(void **state) {
     struct schedule schedule = {0};
     for (uint32_t i = 0; i < 40; i++) candidates[i] = of(STEP_DECODE_ROWS_MAX - 1, 0, 4);
     uint32_t n = schedule_next(&schedule, candidates, 40, chosen), rows = 0;
-    for (uint32_t i = 0; i < n; i++) rows += candidates[chosen[i]].n_tokens;
+    for (uint32_t i = 0; i < n; i++) rows += chosen[i].rows;
     assert_int_equal(n, BATCH_ROWS_MAX / (STEP_DECODE_ROWS_MAX - 1));
     assert_in_range(rows, BATCH_ROWS_MAX - STEP_DECODE_ROWS_MAX, BATCH_ROWS_MAX);
 }
@@ -69,7 +69,7 @@ static void a_small_step_fills_what_a_larger_one_leaves(void **state) {
     candidates[17] = of(2, 0, 4);
     candidates[18] = of(1, 0, 4);
     assert_int_equal(schedule_next(&schedule, candidates, 19, chosen), 18);
-    assert_int_equal(chosen[17], 18);
+    assert_int_equal(chosen[17].index, 18);
 }
 
 static void a_prefill_step_computes_alone(void **state) {
@@ -77,7 +77,34 @@ static void a_prefill_step_computes_alone(void **state) {
     struct schedule schedule = {0};
     for (uint32_t i = 0; i < 3; i++) candidates[i] = of(128, 0, 4);
     assert_int_equal(schedule_next(&schedule, candidates, 3, chosen), 1);
-    assert_int_equal(chosen[0], 0);
+    assert_int_equal(chosen[0].index, 0);
+    assert_int_equal(chosen[0].rows, 128);
+}
+
+static void a_prefill_step_is_cut_at_the_rows_of_a_batch(void **state) {
+    (void)state;
+    struct schedule schedule = {0};
+    candidates[0] = of(BATCH_ROWS_MAX + 1, 0, 4);
+    assert_int_equal(schedule_next(&schedule, candidates, 1, chosen), 1);
+    assert_int_equal(chosen[0].rows, BATCH_ROWS_MAX);
+}
+
+static void prefill_turns_are_short_while_decode_is_about(void **state) {
+    (void)state;
+    struct schedule schedule = {0};
+    candidates[0] = of(200, 0, 4);
+    candidates[1] = of(1, 0, 4);
+    schedule_next(&schedule, candidates, 2, chosen); /* the decode */
+    for (uint32_t turn = 0; turn < SCHEDULE_MIXED_TURNS; turn++) {
+        assert_int_equal(schedule_next(&schedule, candidates, 1, chosen), 1);
+        assert_int_equal(chosen[0].rows, SCHEDULE_MIXED_ROWS);
+    }
+    assert_int_equal(schedule_next(&schedule, candidates, 1, chosen), 1);
+    assert_int_equal(chosen[0].rows, 200);
+    candidates[0].rows = 5; /* the rest of a long step */
+    schedule.decode_was_last = true;
+    assert_int_equal(schedule_next(&schedule, candidates, 2, chosen), 1);
+    assert_int_equal(chosen[0].rows, 5);
 }
 
 static void prefill_and_decode_alternate_while_both_wait(void **state) {
@@ -89,7 +116,7 @@ static void prefill_and_decode_alternate_while_both_wait(void **state) {
     uint32_t prefills = 0;
     for (uint32_t turn = 0; turn < 10; turn++) {
         uint32_t n = schedule_next(&schedule, candidates, 3, chosen);
-        bool prefill = chosen[0] == 0;
+        bool prefill = chosen[0].index == 0;
         assert_int_equal(n, prefill ? 1 : 2);
         assert_int_equal(prefill, turn % 2);
         prefills += prefill;
@@ -103,9 +130,9 @@ static void the_first_step_past_decode_is_prefill(void **state) {
     candidates[0] = of(STEP_DECODE_ROWS_MAX, 0, 4);
     candidates[1] = of(STEP_DECODE_ROWS_MAX + 1, 0, 4);
     assert_int_equal(schedule_next(&schedule, candidates, 2, chosen), 1);
-    assert_int_equal(chosen[0], 0);
+    assert_int_equal(chosen[0].index, 0);
     assert_int_equal(schedule_next(&schedule, candidates, 2, chosen), 1);
-    assert_int_equal(chosen[0], 1);
+    assert_int_equal(chosen[0].index, 1);
 }
 
 /* Every session comes back at the end of the list, as in compute.c: none may be passed over for ever. */
@@ -123,7 +150,7 @@ static void nobody_starves(void **state) {
         uint32_t order[12], n_order = 0;
         for (uint32_t i = 0; i < 12; i++) candidates[i] = kinds[ids[i]];
         uint32_t n = schedule_next(&schedule, candidates, 12, chosen);
-        for (uint32_t i = 0; i < n; i++) taken[chosen[i]] = true;
+        for (uint32_t i = 0; i < n; i++) taken[chosen[i].index] = true;
         for (uint32_t i = 0; i < 12; i++)
             if (!taken[i]) order[n_order++] = ids[i];
         for (uint32_t i = 0; i < 12; i++) {
@@ -146,6 +173,8 @@ int main(void) {
         cmocka_unit_test(a_turn_keeps_within_the_rows_of_a_batch),
         cmocka_unit_test(a_small_step_fills_what_a_larger_one_leaves),
         cmocka_unit_test(a_prefill_step_computes_alone),
+        cmocka_unit_test(a_prefill_step_is_cut_at_the_rows_of_a_batch),
+        cmocka_unit_test(prefill_turns_are_short_while_decode_is_about),
         cmocka_unit_test(prefill_and_decode_alternate_while_both_wait),
         cmocka_unit_test(the_first_step_past_decode_is_prefill),
         cmocka_unit_test(nobody_starves),
