@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "support/net_node.h"
+#include "support/net_raw.h"
 
 static void check_body(struct node *node, size_t n, uint32_t seed) {
     pthread_mutex_lock(&node->lock);
@@ -380,6 +381,33 @@ static void stopping_is_quick_with_a_peer_that_takes_nothing(void **state) {
     node_stop(&b);
 }
 
+struct vanishing {
+    struct node *node;
+    struct raw *raw;
+};
+static void vanish_and_send(void *user) {
+    struct vanishing *v = user;
+    const struct timespec a_moment = {0, 20000000}; /* for the kernel to hear of it */
+    assert_false(raw_closed_within(raw_fd(v->raw), 50)); /* it has read everything, so it ends without a reset */
+    raw_free(v->raw);
+    nanosleep(&a_moment, NULL);
+    link_send(v->node->links[0], 1, LINK_URGENT, MSG_STEP, NULL, 0, NULL);
+    link_send(v->node->links[0], 1, LINK_URGENT, MSG_STEP, NULL, 0, NULL); /* goes out before the end of the connection is read */
+    nanosleep(&a_moment, NULL);
+}
+
+static void writing_to_a_peer_that_vanished_raises_no_signal(void **state) {
+    (void)state;
+    struct node a;
+    node_open(&a);
+    struct raw *raw = raw_up(node_port(&a));
+    assert_non_null(raw);
+    node_wait_ups(&a, 1);
+    node_do(&a, vanish_and_send, &(struct vanishing){&a, raw}); /* SIGPIPE would end this process */
+    node_wait_downs(&a, 1);
+    node_stop(&a);
+}
+
 static unsigned ticks;
 static void on_tick(void *user) {
     (void)user;
@@ -479,6 +507,7 @@ int main(void) {
         cmocka_unit_test(links_both_ways_at_once_are_allowed),
         cmocka_unit_test(features_are_those_of_both),
         cmocka_unit_test(stopping_is_quick_with_a_peer_that_takes_nothing),
+        cmocka_unit_test(writing_to_a_peer_that_vanished_raises_no_signal),
         cmocka_unit_test(timers_fire_until_they_are_freed),
         cmocka_unit_test(a_net_that_never_ran_can_be_closed),
         cmocka_unit_test(what_is_announced_is_what_the_config_says),
