@@ -57,7 +57,8 @@ static int32_t likeliest(const struct bench *b) {
     return (int32_t)best;
 }
 
-static enum corolla_status step(struct bench *b, uint32_t position, const int32_t *tokens, uint32_t n, int32_t *out_token, struct corolla_error *err) {
+static enum corolla_status step(struct bench *b, uint32_t position, const int32_t *tokens, uint32_t n, int32_t *out_token,
+                                struct corolla_error *err) {
     enum corolla_status status = corolla_session_step(b->session, position, tokens, n, b->hidden, 1, err);
     if (!status) status = corolla_session_logits(b->session, b->hidden, 1, b->logits, err);
     if (!status) *out_token = likeliest(b);
@@ -104,13 +105,16 @@ static enum corolla_status prepare(struct bench *b, const char *path, struct cor
 }
 
 static void report(struct bench *b) {
-    double prefill = b->prompt ? quantile(b->prefill, b->repetitions, 0.5) : 0, decode = b->n ? quantile(b->decode, b->repetitions, 0.5) : 0;
+    double prefill = b->prompt ? quantile(b->prefill, b->repetitions, 0.5) : 0,
+           decode = b->n ? quantile(b->decode, b->repetitions, 0.5) : 0;
     double p50 = quantile(b->decode_ms, b->n_decode_ms, 0.5), p99 = quantile(b->decode_ms, b->n_decode_ms, 0.99);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t threads = b->swarm_options.config.threads ? b->swarm_options.config.threads : b->swarm_options.config.local ? (uint32_t)cores : 1;
+    uint32_t threads = b->swarm_options.config.threads ? b->swarm_options.config.threads
+                       : b->swarm_options.config.local ? (uint32_t)cores
+                                                       : 1;
     if (b->json) {
-        json_t *object = json_pack("{s:f, s:f, s:f, s:f, s:i, s:I}", "prefill_tokens_per_s", prefill, "decode_tokens_per_s", decode, "decode_p50_ms", p50,
-                                   "decode_p99_ms", p99, "users", 1, "threads", (json_int_t)threads);
+        json_t *object = json_pack("{s:f, s:f, s:f, s:f, s:i, s:I}", "prefill_tokens_per_s", prefill, "decode_tokens_per_s", decode,
+                                   "decode_p50_ms", p50, "decode_p99_ms", p99, "users", 1, "threads", (json_int_t)threads);
         json_dumpf(object, stdout, JSON_COMPACT);
         putchar('\n');
         json_decref(object);
@@ -133,8 +137,9 @@ static enum corolla_status bench(struct bench *b, const char *path, struct corol
 
 int bench_main(int argc, char **argv) {
     struct bench b = {.prompt = 512, .n = 128, .repetitions = 3};
-    struct options options = {
-        .usage = "bench MODEL [options]", .about = "Measures prefill and decode speed, through the servers of --join or with --local.", .word = "MODEL"};
+    struct options options = {.usage = "bench MODEL [options]",
+                              .about = "Measures prefill and decode speed, through the servers of --join or with --local.",
+                              .word = "MODEL"};
     const struct option rows[] = {
         {"-p", OPTION_U32, &b.prompt, 0, 1 << 20, "TOKENS", "length of the prompt (512)"},
         {"-n", OPTION_U32, &b.n, 0, 1 << 20, "TOKENS", "tokens to decode (128)"},
@@ -146,7 +151,8 @@ int bench_main(int argc, char **argv) {
     options_add(&options, rows, sizeof rows / sizeof rows[0]);
     options_add_swarm(&options, &b.swarm_options);
     if (!options_parse(&options, argc, argv, &code)) return code;
-    if (!swarm_options_finish(&b.swarm_options)) return options_refuse(&options, "no way to compute: give --join CODE or --local");
+    code = swarm_options_finish(&options, &b.swarm_options);
+    if (code) return code;
     enum corolla_status status = bench(&b, options.argument, &err);
     corolla_session_close(b.session);
     corolla_swarm_close(b.swarm);

@@ -128,7 +128,8 @@ static enum corolla_status fit(struct chat *c, int32_t **out_tokens, size_t *out
         corolla_free(*out_tokens);
         if (c->policy == POLICY_STOP || !history_drop_oldest(&c->history)) {
             err->status = COROLLA_TOO_LONG;
-            snprintf(err->message, sizeof err->message, "the context of %u tokens is full; /clear starts anew, --context makes it longer", c->context);
+            snprintf(err->message, sizeof err->message, "the context of %u tokens is full; /clear starts anew, --context makes it longer",
+                     c->context);
             return COROLLA_TOO_LONG;
         }
         dropped++;
@@ -144,7 +145,8 @@ static bool print_text(void *user, const char *text, size_t size) {
 }
 
 /* Generates behind tokens [n], feeding only what the session does not hold. */
-static enum corolla_status generate(struct chat *c, const int32_t *tokens, size_t n, struct corolla_result *result, struct corolla_error *err) {
+static enum corolla_status generate(struct chat *c, const int32_t *tokens, size_t n, struct corolla_result *result,
+                                    struct corolla_error *err) {
     size_t same = 0;
     while (same < c->n_held && same + 1 < n && c->held[same] == tokens[same]) same++;
     c->n_held = same;
@@ -245,16 +247,18 @@ static enum corolla_status prepare(struct chat *c, const char *path, struct coro
 
 int chat_main(int argc, char **argv) {
     struct chat c = {.n = 512, .context = 4096, .policy = POLICY_DROP, .terminal = isatty(STDIN_FILENO) != 0};
-    struct options options = {.usage = "chat MODEL [options]",
-                              .about = "Talks with a model, through the servers of --join or in this process with --local. Servers of the chain can\n"
-                                       "read what is said. Without a terminal each line of standard input is a question.",
-                              .word = "MODEL"};
+    struct options options = {
+        .usage = "chat MODEL [options]",
+        .about = "Talks with a model, through the servers of --join or in this process with --local. Servers of the chain can\n"
+                 "read what is said. Without a terminal each line of standard input is a question.",
+        .word = "MODEL"};
     struct corolla_error err;
     int code;
     corolla_generation_default(&c.generation);
     add_rows(&options, &c);
     if (!options_parse(&options, argc, argv, &code)) return code;
-    if (!swarm_options_finish(&c.swarm_options)) return options_refuse(&options, "no way to compute: give --join CODE or --local");
+    code = swarm_options_finish(&options, &c.swarm_options);
+    if (code) return code;
     code = prepare(&c, options.argument, &err) ? fail(&err) : talk(&c);
     corolla_session_close(c.session);
     corolla_swarm_close(c.swarm);

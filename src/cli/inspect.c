@@ -17,13 +17,14 @@ static void print_json(const struct corolla_model_info *info) {
 
 static void print_table(const struct corolla_model_info *info) {
     printf("name          %s\narchitecture  %s\nmodel id      %s\n", info->name, info->architecture, info->model_id);
-    printf("blocks        %u\nhidden size   %u\nvocabulary    %u tokens\ncontext       %u tokens\n", info->n_blocks, info->n_embd, info->n_vocab,
-           info->n_ctx_train);
+    printf("blocks        %u\nhidden size   %u\nvocabulary    %u tokens\ncontext       %u tokens\n", info->n_blocks, info->n_embd,
+           info->n_vocab, info->n_ctx_train);
 }
 
 int inspect_main(int argc, char **argv) {
     bool json = false;
-    struct options options = {.usage = "inspect FILE [--json]", .about = "Tells what a model file is, and checks its header.", .word = "FILE"};
+    struct options options = {
+        .usage = "inspect FILE [--json]", .about = "Tells what a model file is, and checks its header.", .word = "FILE"};
     const struct option rows[] = {{"--json", OPTION_FLAG, &json, 0, 0, "", "print one JSON object"}};
     struct corolla_model *model;
     struct corolla_error err;

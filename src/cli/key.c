@@ -7,7 +7,8 @@
 
 int key_main(int argc, char **argv) {
     struct options options = {.usage = "key show",
-                              .about = "Shows the public key of this home (COROLLA_HOME), by which others know it; it is made on first use.",
+                              .about =
+                                  "Shows the public key of this home (COROLLA_HOME), by which others know it; it is made on first use.",
                               .word = "what to do (show)"};
     struct corolla_error err;
     char hex[65];

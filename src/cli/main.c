@@ -66,6 +66,13 @@ enum corolla_status read_text(const char *path, char **out_text, size_t *out_siz
     return COROLLA_OK;
 }
 
+/* What a command printed must have arrived: a full disk is a failure. */
+static int finish(int code) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return code;
+    fprintf(stderr, "corolla: standard output cannot be written; is the disk full?\n");
+    return EXIT_FAILED;
+}
+
 static void print_usage(FILE *out) {
     fprintf(out, "usage: corolla COMMAND [options]\n\ncommands:\n");
     for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].about);
@@ -79,7 +86,7 @@ int main(int argc, char **argv) {
     }
     if (argc > 1 && strcmp(argv[1], "--version") == 0) return version_main(1, argv);
     for (size_t i = 0; argc > 1 && i < sizeof commands / sizeof commands[0]; i++)
-        if (strcmp(argv[1], commands[i].name) == 0) return commands[i].run(argc - 1, argv + 1);
+        if (strcmp(argv[1], commands[i].name) == 0) return finish(commands[i].run(argc - 1, argv + 1));
     if (argc > 1)
         fprintf(stderr, "corolla: there is no command \"%s\"; see corolla --help\n", argv[1]);
     else

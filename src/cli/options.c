@@ -36,8 +36,9 @@ static void print_help(const struct options *o) {
     for (size_t i = 0; i < o->n; i++) {
         const struct option *item = &o->items[i];
         char left[80];
-        snprintf(left, sizeof left, "%s %s", item->name, item->kind == OPTION_FLAG ? "" : item->value);
-        printf("  %-26s %s%s\n", left, item->help, item->kind == OPTION_LIST ? " (may be repeated)" : "");
+        int size = snprintf(left, sizeof left, "%s %s", item->name, item->kind == OPTION_FLAG ? "" : item->value);
+        printf(size > 26 ? "  %s\n%29s" : "  %-26s%s", left, size > 26 ? "" : " ");
+        printf("%s%s\n", item->help, item->kind == OPTION_LIST ? " (may be repeated)" : "");
     }
 }
 
@@ -55,6 +56,7 @@ static bool parse_u32(const char *text, double min, double max, uint32_t *out) {
 
 static bool parse_f32(const char *text, double min, double max, float *out) {
     char *end;
+    if (strspn(text, "0123456789.eE+-") != strlen(text)) return false; /* no spaces, hex, nan, inf */
     errno = 0;
     double v = strtod(text, &end);
     if (errno || end == text || *end || !isfinite(v) || v < min || v > max) return false;
@@ -105,7 +107,7 @@ static bool parse_value(const struct option *item, const char *text) {
 
 static int refuse_value(const struct options *o, const struct option *item, const char *text) {
     if (item->kind == OPTION_U32 || item->kind == OPTION_F32)
-        return options_refuse(o, "%s takes a number from %g to %g, not \"%s\"", item->name, item->min, item->max, text);
+        return options_refuse(o, "%s takes a number from %.10g to %.10g, not \"%s\"", item->name, item->min, item->max, text);
     if (item->kind == OPTION_LIST) return options_refuse(o, "%s was given more than %d times", item->name, LIST_MAX);
     return options_refuse(o, "%s takes %s, not \"%s\"", item->name, item->value, text);
 }
@@ -189,18 +191,29 @@ void options_add_swarm(struct options *o, struct swarm_options *s) {
     options_add(o, rows, COUNT(rows));
 }
 
-bool swarm_options_finish(struct swarm_options *s) {
+/* The codes of COROLLA_JOIN, separated by spaces or commas; false when they are more than there is room for. */
+static bool take_join_environment(struct option_list *joins) {
     static char codes[1 << 16];
     const char *env = getenv("COROLLA_JOIN");
+    if (!env) return true;
+    if (strlen(env) >= sizeof codes) return false;
+    strcpy(codes, env);
+    for (char *code = strtok(codes, " ,\n\t"); code; code = strtok(NULL, " ,\n\t")) {
+        if (joins->n == LIST_MAX) return false;
+        joins->items[joins->n++] = code;
+    }
+    return true;
+}
+
+int swarm_options_finish(const struct options *o, struct swarm_options *s) {
     s->config.kv = (enum corolla_kv)s->kv;
     s->config.wire = (enum corolla_wire)s->wire;
-    if (s->joins.n == 0 && env && strlen(env) < sizeof codes) {
-        strcpy(codes, env);
-        for (char *code = strtok(codes, " ,\n\t"); code && s->joins.n < LIST_MAX; code = strtok(NULL, " ,\n\t")) s->joins.items[s->joins.n++] = code;
-    }
+    if (s->config.local && s->joins.n > 0) return options_refuse(o, "--local and --join exclude each other");
+    if (!s->config.local && s->joins.n == 0 && !take_join_environment(&s->joins))
+        return options_refuse(o, "COROLLA_JOIN holds more than %d join codes", LIST_MAX);
     s->config.joins = s->joins.items;
     s->config.n_joins = s->joins.n;
-    return s->config.local || s->joins.n > 0;
+    return s->config.local || s->joins.n > 0 ? 0 : options_refuse(o, "no way to compute: give --join CODE or --local");
 }
 
 void options_add_sampling(struct options *o, struct corolla_sampling *s, const char **grammar_file) {

@@ -61,8 +61,9 @@ struct swarm_options {
     int kv, wire;
 };
 void options_add_swarm(struct options *options, struct swarm_options *swarm);
-/* Call after parsing: takes COROLLA_JOIN when no --join was given. False when there is neither --join nor --local. */
-bool swarm_options_finish(struct swarm_options *swarm);
+/* Call after parsing: takes COROLLA_JOIN when neither --join nor --local was given. 0, or the exit code when there is no way to
+ * compute or two of them. */
+int swarm_options_finish(const struct options *options, struct swarm_options *swarm);
 void options_add_sampling(struct options *options, struct corolla_sampling *sampling, const char **grammar_file);
 
 #endif

@@ -60,7 +60,8 @@ static enum corolla_status prepare_prompt(struct run *r, struct corolla_error *e
         status = corolla_chat_format(r->model, r->tmpl, messages + first, 2 - first, true, &formatted, err);
     }
     const char *whole = formatted ? formatted : text;
-    if (!status) status = corolla_tokenize(r->model, whole, formatted ? strlen(formatted) : size, true, true, &r->tokens, &r->n_tokens, err);
+    if (!status)
+        status = corolla_tokenize(r->model, whole, formatted ? strlen(formatted) : size, true, true, &r->tokens, &r->n_tokens, err);
     free(text);
     corolla_free(formatted);
     if (!status && r->n_tokens == 0) {
@@ -82,10 +83,10 @@ static void print_json(const struct run *r, const struct corolla_result *result)
     json_t *prompt = json_array(), *tokens = json_array();
     for (size_t i = 0; i < r->n_tokens; i++) json_array_append_new(prompt, json_integer(r->tokens[i]));
     for (size_t i = 0; i < result->n_tokens; i++) json_array_append_new(tokens, json_integer(result->tokens[i]));
-    json_t *object = json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:[], s:b}", "prompt_tokens", prompt, "tokens", tokens, "text", result->text ? result->text : "",
-                               "stop", stops[result->stop], "hops", route_json(r->swarm), "first_token_ms", result->first_token_ms,
-                               "prefill_tokens_per_s", result->prefill_tokens_per_s, "decode_tokens_per_s", result->decode_tokens_per_s, "recoveries",
-                               "exact", corolla_swarm_exact(r->swarm));
+    json_t *object = json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:[], s:b}", "prompt_tokens", prompt, "tokens", tokens, "text",
+                               result->text ? result->text : "", "stop", stops[result->stop], "hops", route_json(r->swarm),
+                               "first_token_ms", result->first_token_ms, "prefill_tokens_per_s", result->prefill_tokens_per_s,
+                               "decode_tokens_per_s", result->decode_tokens_per_s, "recoveries", "exact", corolla_swarm_exact(r->swarm));
     json_dumpf(object, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(object);
@@ -139,18 +140,21 @@ static enum corolla_status run(struct run *r, const char *path, struct corolla_e
 
 int run_main(int argc, char **argv) {
     struct run r = {.n = 512};
-    struct options options = {.usage = "run MODEL (-p PROMPT | -f FILE | < FILE) [options]",
-                              .about = "Answers one prompt, through the servers of --join or in this process with --local. Prints the text only.\n"
-                                       "Ctrl-C ends the answer early; what was generated so far stands.",
-                              .word = "MODEL"};
+    struct options options = {
+        .usage = "run MODEL (-p PROMPT | -f FILE | < FILE) [options]",
+        .about = "Answers one prompt, through the servers of --join or in this process with --local. Prints the text only.\n"
+                 "Ctrl-C ends the answer early; what was generated so far stands.",
+        .word = "MODEL"};
     struct corolla_error err;
     int code;
     corolla_generation_default(&r.generation);
     add_rows(&options, &r);
     if (!options_parse(&options, argc, argv, &code)) return code;
     if (!r.prompt && !r.file && isatty(STDIN_FILENO)) return options_refuse(&options, "no prompt: give -p, -f or standard input");
-    if (r.system && !r.chat) return options_refuse(&options, "--system needs --chat");
-    if (!swarm_options_finish(&r.swarm_options)) return options_refuse(&options, "no way to compute: give --join CODE or --local");
+    if (r.prompt && r.file) return options_refuse(&options, "-p and -f exclude each other");
+    if ((r.system || r.tmpl) && !r.chat) return options_refuse(&options, "%s needs --chat", r.system ? "--system" : "--chat-template");
+    code = swarm_options_finish(&options, &r.swarm_options);
+    if (code) return code;
     enum corolla_status status = run(&r, options.argument, &err);
     corolla_session_close(r.session);
     corolla_swarm_close(r.swarm);

@@ -61,10 +61,11 @@ static int serve(struct corolla_model *model, struct serve *s, const sigset_t *e
 
 int serve_main(int argc, char **argv) {
     struct serve s = {0};
-    struct options options = {.usage = "serve MODEL [options]",
-                              .about = "Hosts blocks of a model for others. Prints \"join CODE\", which clients give to --join, and \"ready A:B\"\n"
-                                       "when it can be used. Servers of a chain can read what passes through them.",
-                              .word = "MODEL"};
+    struct options options = {
+        .usage = "serve MODEL [options]",
+        .about = "Hosts blocks of a model for others. Prints \"join CODE\", which clients give to --join, and \"ready A:B\"\n"
+                 "when it can be used. Servers of a chain can read what passes through them.",
+        .word = "MODEL"};
     struct corolla_model *model;
     struct corolla_error err;
     sigset_t ending;

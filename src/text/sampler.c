@@ -43,7 +43,7 @@ static void add_draw(struct llama_sampler *chain, const struct corolla_sampling 
 static enum corolla_status check_params(const struct corolla_sampling *p, struct corolla_error *err) {
     if (!(p->temp >= 0.0f && p->temp <= 100.0f)) return err_set(err, COROLLA_INVALID, "a temperature lies between 0 and 100");
     if (p->top_k < 0) return err_set(err, COROLLA_INVALID, "top-k is 0 (off) or more");
-    if (!(p->top_p > 0.0f && p->top_p <= 1.0f)) return err_set(err, COROLLA_INVALID, "top-p is more than 0 and at most 1; 1 is off");
+    if (!(p->top_p >= 0.0f && p->top_p <= 1.0f)) return err_set(err, COROLLA_INVALID, "top-p lies between 0 and 1; 1 is off");
     if (!(p->min_p >= 0.0f && p->min_p <= 1.0f)) return err_set(err, COROLLA_INVALID, "min-p lies between 0 and 1");
     if (!(p->repeat_penalty >= PENALTY_MIN && p->repeat_penalty <= 100.0f))
         return err_set(err, COROLLA_INVALID, "a repeat penalty lies between 0.01 and 100; 1 is off");

@@ -48,6 +48,41 @@ class Run(Case):
         result = self.run_json(model, "the thing", "--local", "--stop", stop)
         self.assertEqual((result["stop"], result["text"]), ("stop", text[:text.index(stop)]))
 
+    def test_the_last_of_a_repeated_flag_wins_and_lists_keep_all(self):
+        model = self.tiny_model()
+        text = self.run_json(model, "the thing", "--local")["text"]
+        self.assertEqual(len(self.run_json(model, "the thing", "--local", "-n", 3, "-n", 5)["tokens"]), 5)
+        result = self.run_json(model, "the thing", "--local", "--stop", text[20:22], "--stop", text[10:12])
+        self.assertEqual((result["stop"], result["text"]), ("stop", text[:min(text.index(text[20:22]), text.index(text[10:12]))]))
+
+    def test_join_codes_come_from_the_environment_too(self):
+        model = self.tiny_model()
+        codes = [server.code for server in self.serve(model, "0:2", "2:5")]
+        environment = {**self.environment("client"), "COROLLA_JOIN": ", ".join(codes)}
+        for arguments, hops in (((), 2), (("--local",), 1)):  # --local goes before the environment
+            done = subprocess.run([COROLLA, "run", str(model), "-p", "x", "-n", "4", "--json", "--threads", "1", *arguments], capture_output=True,
+                                  text=True, env=environment, timeout=DEADLINE)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(len(json.loads(done.stdout)["hops"]), hops)
+
+    def test_a_grammar_is_obeyed_and_a_bad_one_is_told_in_one_line(self):
+        model = self.tiny_model()
+        (self.folder / "good").write_text('root ::= [a-c]{1,8} "!"')
+        (self.folder / "bad").write_text('root ::= [a-c]\nother ::= nobody\n' + "# and much more\n" * 100)
+        for temp in (0, 1):
+            done = self.corolla("run", model, "--local", "-p", "the", "-n", 64, "--temp", temp, "--grammar", self.folder / "good")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertRegex(done.stdout, r"\A[abc]{1,8}!\Z")
+        self.assert_fails(self.corolla("run", model, "--local", "-p", "the", "--grammar", self.folder / "bad"), "line 2", "nobody")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "there is no /dev/full here")
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        model = self.tiny_model()
+        for arguments in (("version",), ("run", str(model), "--local", "-p", "x", "-n", "4"), ("run", str(model), "--local", "-p", "x", "-n", "4", "--json")):
+            with open("/dev/full", "wb") as full:
+                done = subprocess.run([COROLLA, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, env=self.environment(), timeout=DEADLINE)
+            self.assertEqual((done.returncode, done.stderr.count("corolla: ")), (1, 1), done.stderr)
+
     def test_the_same_seed_draws_the_same_and_another_draws_other_tokens(self):
         model = self.tiny_model()
         draws = [self.corolla("run", model, "--local", "-p", "the", "-n", 24, "--temp", 1.5, "--seed", seed, "--json").stdout for seed in (5, 5, 6)]
@@ -85,7 +120,12 @@ class Run(Case):
         model = self.tiny_model()
         for wrong in (("nonsense",), ("run",), ("run", model, "--no-such-flag"), ("run", model, "-p", "x"), ("run", model, "--local", "-n", "-3"),
                       ("run", model, "--local", "--temp", "hot"), ("serve", model, "--blocks", "3:2"), ("serve", model, "--blocks", "0:6"),
-                      ("run", model, "--local", "-p", "x", "--wire", "f8"), ()):
+                      ("run", model, "--local", "-p", "x", "--wire", "f8"), ("run", model, "--local", "-p", "x", "-f", "y"),
+                      ("run", model, "--local", "-p", "x", "--system", "y"), ("run", model, "--local", "-p", "x", "--chat-template", "chatml"),
+                      ("run", model, "--local", "--join", "x", "-p", "x"), ("run", model, "--local", "-p", "x", "--temp", "0x1"),
+                      ("run", model, "--local", "-p", "x", "--temp", "nan"), ("run", model, "--local", "-p", "x", "--seed", "4294967296"),
+                      ("run", model, "--local", "-p", "x", "--no-lan=yes"), ("run", model, "--local", "-p"), ("run", model, model, "--local"),
+                      ("key", "lose"), ("serve", model, "--blocks", "0:1", "--num-blocks", "2"), ()):
             done = self.corolla(*wrong)
             self.assertEqual((done.returncode, done.stdout), (2, ""), wrong)
             self.assertNotEqual(done.stderr, "")

@@ -118,6 +118,10 @@ static void filters_leave_only_the_likely(void **state) {
     draw_all(params, counts);
     assert_true(counts[0] && counts[1] && counts[2] && !counts[3]);
 
+    params.top_p = 0; /* the likeliest always stays */
+    draw_all(params, counts);
+    assert_true(counts[0] && !counts[1] && !counts[2] && !counts[3]);
+
     params = plain(1);
     params.min_p = 0.2f; /* e^-1 = 0.37, e^-2 = 0.14 */
     draw_all(params, counts);
@@ -229,7 +233,7 @@ static void parameters_out_of_range_are_refused(void **state) {
     p.top_k = -1;
     expect_refused(p, "top-k");
     p = plain(1);
-    p.top_p = 0;
+    p.top_p = -0.1f;
     expect_refused(p, "top-p");
     p = plain(1);
     p.min_p = 1.5f;
