@@ -4,7 +4,9 @@
  *   answer.c    what clients are told
  *   forward.c   from a computed step to the next hop or the client
  *   sessions.c  the table of sessions, checks
- *   compute.c   the compute thread; schedule.c chooses its turns
+ *   compute.c   the compute thread; schedule.c chooses its turns, rows.c looks at its rows
+ *   step.c      one step on its way; measure.c how fast it goes; memory.c how much KV there is
+ *   server.c    the public API
  *
  * Everything in struct node belongs to the loop thread from node_start() on, except compute's own.
  */
