@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import time
 
 HELLO, PING, PONG, DATA, CREDIT, GOODBYE = 1, 2, 3, 4, 5, 6
 FIRST, LAST = 1, 2
@@ -98,13 +99,18 @@ class Peer:
         return data
 
     def read_goodbye(self):
-        """The status of the GOODBYE with which the other side ends the link; None when it just ends it. Fails by timeout otherwise."""
-        while True:
+        """The status of the GOODBYE with which the other side ends the link; None when it just ends it. PINGs are answered, so that
+        the link does not end for silence. TimeoutError when it does not end within the timeout."""
+        deadline = time.monotonic() + self.socket.gettimeout()
+        while time.monotonic() < deadline:
             got = self.read_frame()
             if got is None:
                 return None
             if got[0] == GOODBYE:
                 return struct.unpack_from("<H", got[3])[0]
+            if got[0] == PING:
+                self.send(frame(PONG, got[3]))
+        raise TimeoutError("the link did not end")
 
     def closed(self):
         """Waits, within the timeout, until the other side closes."""
