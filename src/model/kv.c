@@ -31,8 +31,33 @@ static enum corolla_status make_tensors(struct kv *kv, enum ggml_type type, int6
     }
     kv->buffer = ggml_backend_alloc_ctx_tensors(kv->ctx, engine_backend(span_engine(kv->span)));
     if (!kv->buffer) return err_set(err, COROLLA_NO_CACHE, "the device has no memory for a KV cache of %llu bytes", (unsigned long long)kv->bytes);
-    ggml_backend_buffer_clear(kv->buffer, 0); /* another session's rows must not be seen, and masked values must be finite */
+    /* Another session's rows must not be seen, and masked values must be finite. The host's memory is cleaned as the session grows:
+     * opening one costs nothing, and what it never fills stays untouched. */
+    if (!ggml_backend_buffer_is_host(kv->buffer)) {
+        ggml_backend_buffer_clear(kv->buffer, 0);
+        kv->clean = kv->capacity;
+    }
     return COROLLA_OK;
+}
+
+/* Zeros [from, to) of the inner dimension in every row, or the rows [from, to) when they are whole. */
+static void zero(struct ggml_tensor *t, bool whole_rows, uint32_t from, uint32_t to) {
+    size_t size = ggml_type_size(t->type);
+    if (whole_rows) {
+        ggml_backend_tensor_memset(t, 0, from * t->nb[1], (to - from) * t->nb[1]);
+        return;
+    }
+    for (int64_t row = 0; row < t->ne[1]; row++) ggml_backend_tensor_memset(t, 0, (size_t)row * t->nb[1] + from * size, (to - from) * size);
+}
+
+void kv_clean(struct kv *kv, uint32_t n) {
+    bool flash = engine_fast(span_engine(kv->span));
+    if (n <= kv->clean) return;
+    for (uint32_t i = 0; i < kv->end - kv->begin; i++) {
+        zero(kv->k[i], true, kv->clean, n);
+        zero(kv->v[i], flash, kv->clean, n);
+    }
+    kv->clean = n;
 }
 
 enum corolla_status kv_allocate(struct kv **out, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err) {

@@ -18,6 +18,7 @@ struct kv {
     struct span *span;
     uint32_t begin, end; /* blocks of the model */
     uint32_t length, max_tokens, capacity;
+    uint32_t clean; /* positions that hold zeros or values; behind them stands what the memory held before */
     uint64_t bytes;
     uint64_t serial; /* never used twice in a process, unlike the address */
     struct ggml_context *ctx;
@@ -30,6 +31,8 @@ uint32_t kv_window(uint32_t positions);
 int kv_ggml_type(enum corolla_kv type);
 /* Without asking the budget. */
 enum corolla_status kv_allocate(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err);
+/* Makes the first n positions clean, so that attention may look at them. */
+void kv_clean(struct kv *kv, uint32_t n);
 /* Frees what kv_allocate() made. */
 void kv_release(struct kv *kv);
 

@@ -136,6 +136,7 @@ static enum corolla_status set_item(struct span *s, const struct batch_item *it,
 static enum corolla_status run(struct span *s, struct graph *g, const struct batch_item *items, struct corolla_error *err) {
     size_t row = s->hparams->n_embd * sizeof(float), at = 0;
     for (uint32_t i = 0; i < g->n_items; i++) {
+        kv_clean(items[i].kv, g->items[i].window);
         enum corolla_status status = set_item(s, &items[i], &g->items[i], err);
         if (status) return status;
         for (uint32_t j = 0; j < items[i].n; j++) s->scratch.position[at + j] = (int32_t)(items[i].position + j);

@@ -39,7 +39,7 @@ enum corolla_kv span_kv_type(const struct span *span);
 uint64_t span_kv_bytes(const struct hparams *hparams, uint32_t n_blocks, enum corolla_kv kv, uint64_t tokens);
 uint64_t span_kv_tokens_left(const struct span *span);
 
-/* A cache for the blocks [begin, end) of the span, zeroed. NO_CACHE when the budget does not hold it. */
+/* A cache for the blocks [begin, end) of the span, empty. NO_CACHE when the budget does not hold it. */
 enum corolla_status kv_open(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err);
 void kv_close(struct kv *kv);
 uint32_t kv_length(const struct kv *kv); /* positions filled */
