@@ -18,14 +18,12 @@ enum corolla_status address_split(const char *text, char out_host[ADDR_MAX], uin
         if (colon && strchr(text, ':') != colon)
             return err_set(err, COROLLA_INVALID, "address \"%s\": write an IPv6 address in brackets, [::1]:31330", text);
     }
-    if (!colon || *colon != ':' || host_end == host)
-        return err_set(err, COROLLA_INVALID, "address \"%s\" is not HOST:PORT", text);
+    if (!colon || *colon != ':' || host_end == host) return err_set(err, COROLLA_INVALID, "address \"%s\" is not HOST:PORT", text);
     if ((size_t)(host_end - host) >= ADDR_MAX || strlen(text) >= ADDR_MAX)
         return err_set(err, COROLLA_INVALID, "address \"%s\" is longer than %d characters", text, ADDR_MAX - 1);
     unsigned port = 0;
     const char *digit = colon + 1;
-    for (; *digit >= '0' && *digit <= '9' && port < 65536; digit++)
-        port = port * 10 + (unsigned)(*digit - '0');
+    for (; *digit >= '0' && *digit <= '9' && port < 65536; digit++) port = port * 10 + (unsigned)(*digit - '0');
     if (digit == colon + 1 || *digit != 0 || port > 65535)
         return err_set(err, COROLLA_INVALID, "address \"%s\": the port is not a number from 0 to 65535", text);
     memcpy(out_host, host, (size_t)(host_end - host));
@@ -36,7 +34,8 @@ enum corolla_status address_split(const char *text, char out_host[ADDR_MAX], uin
 
 bool address_numeric(const char *host, uint16_t port, struct sockaddr_storage *out) {
     memset(out, 0, sizeof(*out));
-    return uv_ip4_addr(host, port, (struct sockaddr_in *)(void *)out) == 0 || uv_ip6_addr(host, port, (struct sockaddr_in6 *)(void *)out) == 0;
+    return uv_ip4_addr(host, port, (struct sockaddr_in *)(void *)out) == 0 ||
+           uv_ip6_addr(host, port, (struct sockaddr_in6 *)(void *)out) == 0;
 }
 
 static const struct sockaddr_in *as4(const struct sockaddr *a) { return (const struct sockaddr_in *)(const void *)a; }
@@ -48,8 +47,7 @@ static bool ipv4_of(const struct sockaddr *a, uint32_t *out) {
         *out = ntohl(as4(a)->sin_addr.s_addr);
         return true;
     }
-    if (a->sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&as6(a)->sin6_addr))
-        return false;
+    if (a->sa_family != AF_INET6 || !IN6_IS_ADDR_V4MAPPED(&as6(a)->sin6_addr)) return false;
     const uint8_t *b = as6(a)->sin6_addr.s6_addr;
     *out = (uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 | (uint32_t)b[14] << 8 | b[15];
     return true;
@@ -77,8 +75,7 @@ void address_set_port(struct sockaddr *a, uint16_t port) {
 
 bool address_is_loopback(const struct sockaddr *a) {
     uint32_t v4 = 0;
-    if (ipv4_of(a, &v4))
-        return v4 >> 24 == 127;
+    if (ipv4_of(a, &v4)) return v4 >> 24 == 127;
     return a->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&as6(a)->sin6_addr);
 }
 
@@ -89,17 +86,14 @@ bool address_is_wildcard(const struct sockaddr *a) {
 bool address_same_source(const struct sockaddr *a, const struct sockaddr *b) {
     uint32_t a4 = 0, b4 = 0;
     bool a_is4 = ipv4_of(a, &a4), b_is4 = ipv4_of(b, &b4);
-    if (a_is4 || b_is4)
-        return a_is4 && b_is4 && a4 == b4;
+    if (a_is4 || b_is4) return a_is4 && b_is4 && a4 == b4;
     return memcmp(&as6(a)->sin6_addr, &as6(b)->sin6_addr, 8) == 0;
 }
 
 static bool wanted(const uv_interface_address_t *i, const struct sockaddr *wildcard, int pass) {
     const struct sockaddr *a = (const struct sockaddr *)(const void *)&i->address;
-    if (a->sa_family == AF_INET)
-        return pass == (i->is_internal ? 2 : 0);
-    if (a->sa_family != AF_INET6 || wildcard->sa_family != AF_INET6 || IN6_IS_ADDR_LINKLOCAL(&as6(a)->sin6_addr))
-        return false;
+    if (a->sa_family == AF_INET) return pass == (i->is_internal ? 2 : 0);
+    if (a->sa_family != AF_INET6 || wildcard->sa_family != AF_INET6 || IN6_IS_ADDR_LINKLOCAL(&as6(a)->sin6_addr)) return false;
     return pass == (i->is_internal ? 2 : 1);
 }
 
@@ -107,12 +101,10 @@ uint32_t address_of_interfaces(const struct sockaddr *wildcard, char (*out)[ADDR
     uv_interface_address_t *list = NULL;
     int n = 0;
     uint32_t found = 0;
-    if (uv_interface_addresses(&list, &n) != 0)
-        return 0;
+    if (uv_interface_addresses(&list, &n) != 0) return 0;
     for (int pass = 0; pass < 3 && (pass < 2 || found == 0); pass++) {
         for (int i = 0; i < n && found < ADDRS_MAX; i++) {
-            if (!wanted(&list[i], wildcard, pass))
-                continue;
+            if (!wanted(&list[i], wildcard, pass)) continue;
             struct sockaddr_storage address;
             memset(&address, 0, sizeof(address));
             memcpy(&address, &list[i].address, sizeof(list[i].address));

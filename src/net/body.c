@@ -37,16 +37,14 @@ struct pool {
 static size_t class_bytes(unsigned class) { return (size_t)(4 + class % 4) << (8 + class / 4); }
 
 static unsigned class_of(size_t size) {
-    if (size <= 1024)
-        return 0;
+    if (size <= 1024) return 0;
     unsigned top = 63u - (unsigned)__builtin_clzll(size - 1); /* 2^top <= size - 1 < 2^(top + 1) */
     return (top - 10) * 4 + (unsigned)((size - 1) >> (top - 2)) - 4 + 1;
 }
 
 struct pool *pool_new(void (*on_return)(void *user), void *user) {
     struct pool *pool = calloc(1, sizeof(*pool));
-    if (!pool)
-        return NULL;
+    if (!pool) return NULL;
     pool->on_return = on_return;
     pool->user = user;
     if (pthread_mutex_init(&pool->lock, NULL) != 0) {
@@ -80,8 +78,7 @@ static void free_list(struct block *list) {
 }
 
 void pool_free(struct pool *pool) {
-    if (!pool)
-        return;
+    if (!pool) return;
     free_list(detach_all(pool));
     pthread_mutex_destroy(&pool->lock);
     free(pool);
@@ -89,33 +86,28 @@ void pool_free(struct pool *pool) {
 
 static void charge(struct pool *pool, struct block *block, struct account *account) {
     block->account = account;
-    if (!account)
-        return;
+    if (!account) return;
     atomic_fetch_add_explicit(&account->refs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&account->held, class_bytes(block->class), memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->held, class_bytes(block->class), memory_order_relaxed);
 }
 
 static void account_unref(struct account *account) {
-    if (atomic_fetch_sub_explicit(&account->refs, 1, memory_order_acq_rel) == 1)
-        free(account);
+    if (atomic_fetch_sub_explicit(&account->refs, 1, memory_order_acq_rel) == 1) free(account);
 }
 
 static void discharge(struct pool *pool, struct block *block) {
     struct account *account = block->account;
-    if (!account)
-        return;
+    if (!account) return;
     block->account = NULL;
     atomic_fetch_sub_explicit(&account->held, class_bytes(block->class), memory_order_seq_cst);
     atomic_fetch_sub_explicit(&pool->held, class_bytes(block->class), memory_order_seq_cst);
     account_unref(account);
-    if (atomic_load_explicit(&pool->watched, memory_order_seq_cst))
-        pool->on_return(pool->user);
+    if (atomic_load_explicit(&pool->watched, memory_order_seq_cst)) pool->on_return(pool->user);
 }
 
 struct body *pool_take(struct pool *pool, struct account *account, size_t size) {
-    if (size > MSG_BODY_MAX)
-        return NULL;
+    if (size > MSG_BODY_MAX) return NULL;
     unsigned class = class_of(size);
     assert(class < CLASSES);
     pthread_mutex_lock(&pool->lock);
@@ -127,8 +119,7 @@ struct body *pool_take(struct pool *pool, struct account *account, size_t size) 
     pthread_mutex_unlock(&pool->lock);
     if (!block) {
         block = aligned_alloc(BLOCK_ALIGN, BLOCK_ALIGN + class_bytes(class));
-        if (!block)
-            return NULL;
+        if (!block) return NULL;
         block->class = class;
         block->body.data = (uint8_t *)block + BLOCK_ALIGN;
     }
@@ -139,8 +130,7 @@ struct body *pool_take(struct pool *pool, struct account *account, size_t size) 
 }
 
 void pool_give(struct pool *pool, struct body *body) {
-    if (!body)
-        return;
+    if (!body) return;
     struct block *block = (struct block *)(void *)body;
     size_t bytes = class_bytes(block->class);
     discharge(pool, block);
@@ -150,8 +140,7 @@ void pool_give(struct pool *pool, struct body *body) {
         surplus = block;
         block->body.next = NULL;
     } else {
-        if (pool->cached + bytes > BODY_CACHED_MAX)
-            surplus = detach_all(pool);
+        if (pool->cached + bytes > BODY_CACHED_MAX) surplus = detach_all(pool);
         block->body.next = (struct body *)(void *)pool->lists[block->class];
         pool->lists[block->class] = block;
         pool->cached += bytes;
@@ -164,15 +153,13 @@ size_t body_capacity(const struct body *body) { return class_bytes(((const struc
 
 struct account *account_new(void) {
     struct account *account = calloc(1, sizeof(*account));
-    if (!account)
-        return NULL;
+    if (!account) return NULL;
     atomic_init(&account->refs, 1);
     return account;
 }
 
 void account_release(struct account *account) {
-    if (account)
-        account_unref(account);
+    if (account) account_unref(account);
 }
 
 size_t account_held(const struct account *account) { return atomic_load(&account->held); }

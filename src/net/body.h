@@ -28,8 +28,8 @@ struct body *pool_take(struct pool *pool, struct account *account, size_t size);
 void pool_give(struct pool *pool, struct body *body); /* NULL: nothing */
 size_t body_capacity(const struct body *body);
 
-struct account *account_new(void); /* NULL: out of memory */
-void account_release(struct account *account);  /* by its link; NULL: nothing */
+struct account *account_new(void);             /* NULL: out of memory */
+void account_release(struct account *account); /* by its link; NULL: nothing */
 size_t account_held(const struct account *account);
 size_t pool_held(const struct pool *pool);
 size_t pool_cached(struct pool *pool);

@@ -30,7 +30,7 @@ struct candidate {
     struct dial *dial;
     struct sockaddr_storage address;
     char text[ADDR_MAX];
-    struct link *link; /* while it tries */
+    struct link *link;  /* while it tries */
     char why[WHY_SIZE]; /* it failed */
 };
 
@@ -51,7 +51,7 @@ struct dial {
     uint32_t n_candidates, n_started;
     struct name names[ADDRS_MAX];
     uint32_t n_names;
-    char bad[WHY_SIZE]; /* addresses that could not be tried */
+    char bad[WHY_SIZE];         /* addresses that could not be tried */
     enum corolla_status status; /* the most telling of the failures */
     uv_timer_t timer, deadline;
     uint32_t handles; /* not closed yet */
@@ -64,8 +64,7 @@ static void advance(struct dial *dial);
 /* ---- ending ---------------------------------------------------------------------------------------------------- */
 
 static void maybe_free(struct dial *dial) {
-    if (dial->done && dial->handles == 0 && dial->pending == 0)
-        free(dial);
+    if (dial->done && dial->handles == 0 && dial->pending == 0) free(dial);
 }
 
 static void on_timer_closed(uv_handle_t *handle) {
@@ -77,19 +76,18 @@ static void on_timer_closed(uv_handle_t *handle) {
 /* Tells everybody, once. What is still under way is dropped and comes back to us in its own callback. */
 static void finish(struct dial *dial, struct link *link, const struct corolla_error *err) {
     struct net *net = dial->net;
-    if (dial->done)
-        return;
+    struct corolla_error closed = {0};
+    if (dial->done) return;
     dial->done = true;
+    err_set(&closed, COROLLA_PEER_LOST, "the link was closed as soon as it was up");
     *(dial->prev ? &dial->prev->next : &net->dials) = dial->next;
-    if (dial->next)
-        dial->next->prev = dial->prev;
+    if (dial->next) dial->next->prev = dial->prev;
     for (uint32_t i = 0; i < dial->n_candidates; i++) {
         if (dial->candidates[i].link && dial->candidates[i].link != link)
             link_fail(dial->candidates[i].link, COROLLA_CANCELLED, "another address answered first");
     }
     for (uint32_t i = 0; i < dial->n_names; i++) {
-        if (dial->names[i].resolving)
-            uv_cancel((uv_req_t *)&dial->names[i].request);
+        if (dial->names[i].resolving) uv_cancel((uv_req_t *)&dial->names[i].request);
     }
     uv_close((uv_handle_t *)&dial->timer, on_timer_closed);
     uv_close((uv_handle_t *)&dial->deadline, on_timer_closed);
@@ -97,7 +95,8 @@ static void finish(struct dial *dial, struct link *link, const struct corolla_er
     dial->first = dial->last = NULL;
     while (waiter) {
         struct waiter *next = waiter->next;
-        waiter->on_done(waiter->user, link && link->state == LINK_UP ? link : NULL, link && link->state == LINK_UP ? NULL : err);
+        bool up = link && link->state == LINK_UP; /* one that was told before may have closed it */
+        waiter->on_done(waiter->user, up ? link : NULL, up ? NULL : link ? &closed : err);
         free(waiter);
         waiter = next;
     }
@@ -131,8 +130,7 @@ static void on_deadline(uv_timer_t *timer) {
 /* A node that answered and said no tells more than an address where nobody is. */
 static void note_failure(struct dial *dial, enum corolla_status status) {
     bool telling = status != COROLLA_PEER_LOST && status != COROLLA_TIMEOUT && status != COROLLA_CANCELLED;
-    if (dial->status == COROLLA_OK || telling)
-        dial->status = status;
+    if (dial->status == COROLLA_OK || telling) dial->status = status;
 }
 
 static void on_open(void *user, struct link *link, const struct corolla_error *err) {
@@ -172,13 +170,11 @@ static void on_head_start(uv_timer_t *timer) { advance(timer->data); }
 
 /* Starts the next candidate; when there is none and nothing is under way, the dial has failed. */
 static void advance(struct dial *dial) {
-    if (dial->done)
-        return;
+    if (dial->done) return;
     while (dial->n_started < dial->n_candidates) {
         struct candidate *c = &dial->candidates[dial->n_started++];
         start(c);
-        if (c->link)
-            break;
+        if (c->link) break;
     }
     if (dial->pending == 0)
         fail(dial, dial->status == COROLLA_OK ? COROLLA_PEER_LOST : dial->status, "tried");
@@ -189,8 +185,7 @@ static void advance(struct dial *dial) {
 /* ---- candidates ------------------------------------------------------------------------------------------------ */
 
 static void add_candidate(struct dial *dial, const struct sockaddr *address, size_t size) {
-    if (dial->n_candidates == CANDIDATES_MAX)
-        return;
+    if (dial->n_candidates == CANDIDATES_MAX) return;
     struct candidate *c = &dial->candidates[dial->n_candidates++];
     c->dial = dial;
     memcpy(&c->address, address, size);
@@ -214,8 +209,7 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
     }
     uint32_t n = 0;
     for (struct addrinfo *a = list; status == 0 && a && n < PER_NAME_MAX; a = a->ai_next) {
-        if (a->ai_family != AF_INET && a->ai_family != AF_INET6)
-            continue;
+        if (a->ai_family != AF_INET && a->ai_family != AF_INET6) continue;
         address_set_port(a->ai_addr, name->port);
         add_candidate(dial, a->ai_addr, a->ai_addrlen);
         n++;
@@ -260,16 +254,14 @@ static void add_address(struct dial *dial, const char *text) {
 
 static struct dial *dial_find(struct net *net, const struct node_id *id) {
     for (struct dial *dial = net->dials; dial; dial = dial->next) {
-        if (node_id_equal(&dial->id, id))
-            return dial;
+        if (node_id_equal(&dial->id, id)) return dial;
     }
     return NULL;
 }
 
 static struct dial *dial_new(struct net *net, const struct node_ref *node) {
     struct dial *dial = calloc(1, sizeof(*dial));
-    if (!dial)
-        return NULL;
+    if (!dial) return NULL;
     dial->net = net;
     dial->id = node->id;
     uv_timer_init(&net->loop, &dial->timer);
@@ -277,12 +269,10 @@ static struct dial *dial_new(struct net *net, const struct node_ref *node) {
     dial->timer.data = dial->deadline.data = dial;
     dial->handles = 2;
     dial->next = net->dials;
-    if (dial->next)
-        dial->next->prev = dial;
+    if (dial->next) dial->next->prev = dial;
     net->dials = dial;
     uv_timer_start(&dial->deadline, on_deadline, net->config.dial_ms, 0);
-    for (uint32_t i = 0; i < node->n_addrs && i < ADDRS_MAX; i++)
-        add_address(dial, node->addrs[i]);
+    for (uint32_t i = 0; i < node->n_addrs && i < ADDRS_MAX; i++) add_address(dial, node->addrs[i]);
     uv_timer_start(&dial->timer, on_head_start, 0, 0); /* from the loop, so that no outcome comes from inside net_dial */
     return dial;
 }
@@ -308,8 +298,7 @@ void net_dial(struct net *net, const struct node_ref *node, void (*on_done)(void
     }
     struct waiter *waiter = calloc(1, sizeof(*waiter));
     struct dial *dial = waiter ? dial_find(net, &node->id) : NULL;
-    if (waiter && !dial)
-        dial = dial_new(net, node);
+    if (waiter && !dial) dial = dial_new(net, node);
     if (!dial) {
         free(waiter);
         err_set(&err, COROLLA_NOMEM, "no memory to dial");
@@ -324,13 +313,11 @@ void net_dial(struct net *net, const struct node_ref *node, void (*on_done)(void
 
 void dial_link_up(struct net *net, struct link *link) {
     struct dial *dial = dial_find(net, &link->peer.id);
-    if (dial)
-        finish(dial, link, NULL);
+    if (dial) finish(dial, link, NULL);
 }
 
 void dial_stop_all(struct net *net) {
     struct corolla_error err = {0};
     err_set(&err, COROLLA_CANCELLED, "this node is leaving");
-    while (net->dials)
-        finish(net->dials, NULL, &err);
+    while (net->dials) finish(net->dials, NULL, &err);
 }

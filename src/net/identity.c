@@ -26,9 +26,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define INSTANCES_MAX 1024     /* processes of one home */
-#define KEY_FILE_MAX 4096      /* a PEM file of ours has 119 bytes */
-#define LOCK_TRIES 500         /* of 10 ms: how long another process may hold the lock while it starts */
+#define INSTANCES_MAX 1024 /* processes of one home */
+#define KEY_FILE_MAX 4096  /* a PEM file of ours has 119 bytes */
+#define LOCK_TRIES 500     /* of 10 ms: how long another process may hold the lock while it starts */
 #define PATH_SIZE (DIR_PATH_MAX + 64)
 
 struct identity {
@@ -43,8 +43,7 @@ struct identity {
 
 static int open_lock_file(const char *path, struct corolla_error *err) {
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        err_set(err, COROLLA_IO, "cannot open %s: %s", path, strerror(errno));
+    if (fd < 0) err_set(err, COROLLA_IO, "cannot open %s: %s", path, strerror(errno));
     return fd;
 }
 
@@ -53,8 +52,7 @@ static enum corolla_status lock_home(const char *home, int *out_fd, struct corol
     char path[PATH_SIZE];
     snprintf(path, sizeof(path), "%s/identity.lock", home);
     int fd = open_lock_file(path, err);
-    if (fd < 0)
-        return COROLLA_IO;
+    if (fd < 0) return COROLLA_IO;
     for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
         int reason = errno;
         if ((reason != EWOULDBLOCK && reason != EINTR) || i == LOCK_TRIES) {
@@ -71,8 +69,7 @@ static enum corolla_status lock_home(const char *home, int *out_fd, struct corol
 static enum corolla_status read_small(const char *path, bool private, char out[KEY_FILE_MAX + 1], struct corolla_error *err) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0)
-        return err_set(err, errno == ENOENT ? COROLLA_NOT_FOUND : COROLLA_IO, "cannot open %s: %s", path, strerror(errno));
+    if (fd < 0) return err_set(err, errno == ENOENT ? COROLLA_NOT_FOUND : COROLLA_IO, "cannot open %s: %s", path, strerror(errno));
     enum corolla_status status = COROLLA_OK;
     ssize_t got = 0;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
@@ -80,15 +77,14 @@ static enum corolla_status read_small(const char *path, bool private, char out[K
     else if (private && st.st_uid != geteuid())
         status = err_set(err, COROLLA_REFUSED, "%s belongs to another user; a key must be its owner's alone", path);
     else if (private && (st.st_mode & 077) != 0)
-        status = err_set(err, COROLLA_REFUSED, "%s can be read by others (mode %04o): chmod 600 it, or remove it to become a new node", path,
-                         (unsigned)(st.st_mode & 07777));
+        status = err_set(err, COROLLA_REFUSED, "%s can be read by others (mode %04o): chmod 600 it, or remove it to become a new node",
+                         path, (unsigned)(st.st_mode & 07777));
     else if (st.st_size > KEY_FILE_MAX)
         status = err_set(err, COROLLA_FORMAT, "%s has %lld bytes: not a file of corolla", path, (long long)st.st_size);
     else if ((got = read(fd, out, KEY_FILE_MAX)) < 0)
         status = err_set(err, COROLLA_IO, "cannot read %s: %s", path, strerror(errno));
     close(fd);
-    if (status == COROLLA_OK)
-        out[got] = 0;
+    if (status == COROLLA_OK) out[got] = 0;
     return status;
 }
 
@@ -106,7 +102,8 @@ static enum corolla_status key_parse(const char *path, const char *text, EVP_PKE
     ERR_clear_error();
     if (!key || EVP_PKEY_get_id(key) != EVP_PKEY_ED25519) {
         EVP_PKEY_free(key);
-        return err_set(err, COROLLA_FORMAT, "%s does not hold an Ed25519 private key in PEM: restore it, or remove it to become a new node", path);
+        return err_set(err, COROLLA_FORMAT, "%s does not hold an Ed25519 private key in PEM: restore it, or remove it to become a new node",
+                       path);
     }
     *out = key;
     return COROLLA_OK;
@@ -118,12 +115,12 @@ static enum corolla_status key_make(const char *path, EVP_PKEY **out, struct cor
     char *text = NULL;
     long size = 0;
     enum corolla_status status = COROLLA_OK;
-    if (!key || !bio || PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1 || (size = BIO_get_mem_data(bio, &text)) <= 0)
+    if (!key || !bio || PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1 ||
+        (size = BIO_get_mem_data(bio, &text)) <= 0)
         status = err_set(err, COROLLA_INTERNAL, "cannot make an Ed25519 key");
     else
         status = dirs_write_file(path, text, (size_t)size, 0600, err);
-    if (text && size > 0)
-        OPENSSL_cleanse(text, (size_t)size);
+    if (text && size > 0) OPENSSL_cleanse(text, (size_t)size);
     BIO_free(bio);
     ERR_clear_error();
     if (status != COROLLA_OK) {
@@ -138,10 +135,8 @@ static enum corolla_status key_open(const char *home, EVP_PKEY **out, struct cor
     char path[PATH_SIZE], text[KEY_FILE_MAX + 1];
     snprintf(path, sizeof(path), "%s/identity.pem", home);
     enum corolla_status status = read_small(path, true, text, err);
-    if (status == COROLLA_NOT_FOUND)
-        return key_make(path, out, err);
-    if (status == COROLLA_OK)
-        status = key_parse(path, text, out, err);
+    if (status == COROLLA_NOT_FOUND) return key_make(path, out, err);
+    if (status == COROLLA_OK) status = key_parse(path, text, out, err);
     OPENSSL_cleanse(text, sizeof(text));
     return status;
 }
@@ -157,8 +152,7 @@ static X509 *certificate_make(EVP_PKEY *key) {
               ASN1_TIME_set_string_X509(X509_getm_notAfter(cert), "99991231235959Z") == 1 && X509_set_pubkey(cert, key) == 1 &&
               X509_sign(cert, key, NULL) > 0;
     X509_NAME_free(name);
-    if (ok)
-        return cert;
+    if (ok) return cert;
     X509_free(cert);
     ERR_clear_error();
     return NULL;
@@ -176,15 +170,15 @@ static enum corolla_status boot_count(const char *home, uint64_t *out, struct co
         errno = 0;
         boot = strtoull(text, &end, 10);
         if (end == text || (*end != '\n' && *end != 0) || errno != 0 || text[0] == '-' || boot == UINT64_MAX)
-            return err_set(err, COROLLA_FORMAT, "%s is damaged: write a number into it that is larger than every start of this node so far", path);
+            return err_set(err, COROLLA_FORMAT, "%s is damaged: write a number into it that is larger than every start of this node so far",
+                           path);
     } else if (status != COROLLA_NOT_FOUND) {
         return status;
     }
     boot++;
     int size = snprintf(text, sizeof(text), "%" PRIu64 "\n", boot);
     status = dirs_write_file(path, text, (size_t)size, 0600, err);
-    if (status == COROLLA_OK)
-        *out = boot;
+    if (status == COROLLA_OK) *out = boot;
     return status;
 }
 
@@ -193,8 +187,7 @@ static enum corolla_status instance_lock(const char *home, int *out_fd, uint32_t
     for (uint32_t i = 0; i < INSTANCES_MAX; i++) {
         snprintf(path, sizeof(path), "%s/instance-%u.lock", home, i);
         int fd = open_lock_file(path, err);
-        if (fd < 0)
-            return COROLLA_IO;
+        if (fd < 0) return COROLLA_IO;
         if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
             *out_fd = fd;
             *out_instance = i;
@@ -202,8 +195,7 @@ static enum corolla_status instance_lock(const char *home, int *out_fd, uint32_t
         }
         int reason = errno;
         close(fd);
-        if (reason != EWOULDBLOCK && reason != EINTR)
-            return err_set(err, COROLLA_IO, "cannot lock %s: %s", path, strerror(reason));
+        if (reason != EWOULDBLOCK && reason != EINTR) return err_set(err, COROLLA_IO, "cannot lock %s: %s", path, strerror(reason));
     }
     return err_set(err, COROLLA_BUSY, "%s: %d processes use this home already", home, INSTANCES_MAX);
 }
@@ -212,12 +204,9 @@ static enum corolla_status instance_lock(const char *home, int *out_fd, uint32_t
 
 static enum corolla_status open_locked(struct identity *identity, const char *home, struct corolla_error *err) {
     enum corolla_status status = key_open(home, &identity->key, err);
-    if (status == COROLLA_OK)
-        status = boot_count(home, &identity->boot, err);
-    if (status == COROLLA_OK)
-        status = instance_lock(home, &identity->instance_fd, &identity->id.instance, err);
-    if (status != COROLLA_OK)
-        return status;
+    if (status == COROLLA_OK) status = boot_count(home, &identity->boot, err);
+    if (status == COROLLA_OK) status = instance_lock(home, &identity->instance_fd, &identity->id.instance, err);
+    if (status != COROLLA_OK) return status;
     size_t size = KEY_SIZE;
     identity->certificate = certificate_make(identity->key);
     if (!identity->certificate || EVP_PKEY_get_raw_public_key(identity->key, identity->id.key, &size) != 1)
@@ -228,11 +217,9 @@ static enum corolla_status open_locked(struct identity *identity, const char *ho
 enum corolla_status identity_open(struct identity **out_identity, const char *home, struct corolla_error *err) {
     char folder[DIR_PATH_MAX];
     enum corolla_status status = dirs_home(home, folder, err);
-    if (status != COROLLA_OK)
-        return status;
+    if (status != COROLLA_OK) return status;
     struct identity *identity = calloc(1, sizeof(*identity));
-    if (!identity)
-        return err_set(err, COROLLA_NOMEM, "no memory for an identity");
+    if (!identity) return err_set(err, COROLLA_NOMEM, "no memory for an identity");
     identity->instance_fd = -1;
     int lock = -1;
     status = lock_home(folder, &lock, err);
@@ -249,12 +236,10 @@ enum corolla_status identity_open(struct identity **out_identity, const char *ho
 }
 
 void identity_close(struct identity *identity) {
-    if (!identity)
-        return;
+    if (!identity) return;
     EVP_PKEY_free(identity->key);
     X509_free(identity->certificate);
-    if (identity->instance_fd >= 0)
-        close(identity->instance_fd);
+    if (identity->instance_fd >= 0) close(identity->instance_fd);
     free(identity);
 }
 

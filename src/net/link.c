@@ -61,8 +61,7 @@ struct link *link_new(struct net *net, bool dialled) {
 static void on_closed(uv_handle_t *handle) {
     struct link *link = handle->data;
     struct net *net = link->net;
-    if (--link->handles_open > 0)
-        return;
+    if (--link->handles_open > 0) return;
     streams_clear(&link->streams);
     list_remove(link);
     if (link->on_open) {
@@ -70,8 +69,7 @@ static void on_closed(uv_handle_t *handle) {
         link->on_open = NULL;
         tell(link->open_user, NULL, &link->down);
     }
-    if (link->was_up)
-        net->config.events.on_down(net->config.events.user, link, link->down.status, link->down.message);
+    if (link->was_up) net->config.events.on_down(net->config.events.user, link, link->down.status, link->down.message);
     tls_free(link->tls);
     account_release(link->account);
     free(link);
@@ -80,10 +78,8 @@ static void on_closed(uv_handle_t *handle) {
 
 static void close_handles(struct link *link) {
     struct net *net = link->net;
-    if (link->was_up)
-        net->n_up--;
-    if (link->half_open)
-        net->n_half_open--;
+    if (link->was_up) net->n_up--;
+    if (link->half_open) net->n_half_open--;
     link->half_open = false;
     link->state = LINK_CLOSING;
     uv_close((uv_handle_t *)&link->tcp, on_closed);
@@ -96,8 +92,7 @@ static bool worth_a_goodbye(const struct link *link, enum corolla_status status)
 }
 
 void link_fail(struct link *link, enum corolla_status status, const char *format, ...) {
-    if (link->state == LINK_CLOSING)
-        return;
+    if (link->state == LINK_CLOSING) return;
     if (link->state < LINK_FLUSHING) { /* a link that we close ourselves goes down with OK, whatever happens meanwhile */
         char text[sizeof(link->down.message)];
         va_list args;
@@ -110,10 +105,8 @@ void link_fail(struct link *link, enum corolla_status status, const char *format
         else
             log_debug("link_refused peer=%s status=%s why=\"%s\"", link->address, corolla_status_name(status), link->down.message);
     }
-    if (worth_a_goodbye(link, status))
-        link_send_goodbye_now(link, status);
-    if (link->state != LINK_CLOSING)
-        close_handles(link);
+    if (worth_a_goodbye(link, status)) link_send_goodbye_now(link, status);
+    if (link->state != LINK_CLOSING) close_handles(link);
 }
 
 /* ---- from a socket to a link that is up ------------------------------------------------------------------------ */
@@ -154,8 +147,7 @@ void link_accepted(struct link *link) {
 
 static void on_connect(uv_connect_t *request, int status) {
     struct link *link = request->data;
-    if (link->state == LINK_CLOSING)
-        return;
+    if (link->state == LINK_CLOSING) return;
     if (status < 0)
         link_fail(link, COROLLA_PEER_LOST, "%s", uv_strerror(status));
     else
@@ -169,14 +161,17 @@ enum corolla_status link_connect(struct link *link, const struct sockaddr *addre
     address_format(address, link->address);
     link->connect.data = link;
     int result = uv_tcp_connect(&link->connect, &link->tcp, address, on_connect);
-    if (result < 0)
-        link_fail(link, COROLLA_PEER_LOST, "%s", uv_strerror(result));
+    if (result < 0) link_fail(link, COROLLA_PEER_LOST, "%s", uv_strerror(result));
     return result < 0 ? COROLLA_PEER_LOST : COROLLA_OK;
 }
 
 void link_secured(struct link *link) {
     link->state = LINK_GREETING;
     memcpy(link->peer.id.key, tls_peer_key(link->tls), KEY_SIZE);
+    if (link->net->n_up >= link->net->config.links_max) { /* said in the place of HELLO, so that the dialler does not take us for up */
+        link_fail(link, COROLLA_BUSY, "all %u links are in use", link->net->config.links_max);
+        return;
+    }
     link->hello_due = true;
     link_pump(link);
 }
@@ -200,8 +195,7 @@ static void on_tick(uv_timer_t *timer) {
         }
     }
     streams_tick(&link->streams);
-    if (link->ping_value == 0)
-        link->ping_value = now;
+    if (link->ping_value == 0) link->ping_value = now;
     link->ping_due = true;
     link_pump(link);
 }
@@ -211,10 +205,8 @@ static void got_pong(struct link *link) {
         return; /* not the answer to what we asked */
     uint64_t rtt = clock_us() - link->ping_value;
     link->ping_value = 0;
-    if (rtt == 0 || rtt > UINT32_MAX)
-        return;
-    if (rtt < SEND_NEAR_US)
-        link->streams.near = true; /* once is enough: more is queues */
+    if (rtt == 0 || rtt > UINT32_MAX) return;
+    if (rtt < SEND_NEAR_US) link->streams.near = true; /* once is enough: more is queues */
     link->rtt_us = link->rtt_us == 0 ? (uint32_t)rtt : (uint32_t)((link->rtt_us * 7ull + rtt) / 8);
 }
 
@@ -225,8 +217,7 @@ static void link_up(struct link *link) {
     link->state = LINK_UP;
     link->was_up = true;
     link->receiver.greeted = true;
-    if (link->half_open)
-        net->n_half_open--;
+    if (link->half_open) net->n_half_open--;
     link->half_open = false;
     net->n_up++;
     link->tick_us = link->ping_value = clock_us();
@@ -235,16 +226,14 @@ static void link_up(struct link *link) {
     char id[NODE_ID_TEXT];
     node_id_format(&link->peer.id, id);
     log_debug("link_up peer=%s node=%.16s dialled=%d", link->address, id, link->dialled);
+    net->config.events.on_up(net->config.events.user, link);
     link_pump(link);
-    if (link->state == LINK_UP)
-        net->config.events.on_up(net->config.events.user, link);
     if (link->state == LINK_UP && link->on_open) {
         void (*tell)(void *, struct link *, const struct corolla_error *) = link->on_open;
         link->on_open = NULL;
         tell(link->open_user, link, NULL);
     }
-    if (link->state == LINK_UP)
-        dial_link_up(net, link);
+    if (link->state == LINK_UP) dial_link_up(net, link);
 }
 
 static void got_hello(struct link *link) {
@@ -260,7 +249,8 @@ static void got_hello(struct link *link) {
     memcpy(link->peer.addrs, hello.addrs, sizeof(link->peer.addrs));
     link->features = hello.features & net->config.features;
     if (hello.version_min > PROTOCOL_VERSION_MAX || hello.version_max < PROTOCOL_VERSION_MIN)
-        link_fail(link, COROLLA_VERSION_MISMATCH, "the peer (%.40s) speaks protocol versions %u to %u, this node %d to %d: update the older one", hello.agent,
+        link_fail(link, COROLLA_VERSION_MISMATCH,
+                  "the peer (%.40s) speaks protocol versions %u to %u, this node %d to %d: update the older one", hello.agent,
                   hello.version_min, hello.version_max, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX);
     else if (node_id_equal(&link->peer.id, &net->self.id))
         link_fail(link, COROLLA_REFUSED, "a node does not link to itself");
@@ -291,26 +281,18 @@ void link_control(struct link *link) {
     struct corolla_error err = {0};
     enum corolla_status status = COROLLA_OK;
     switch ((enum frame_type)r->frame.type) {
-    case FRAME_HELLO:
-        got_hello(link);
-        break;
-    case FRAME_GOODBYE:
-        got_goodbye(link);
-        break;
+    case FRAME_HELLO: got_hello(link); break;
+    case FRAME_GOODBYE: got_goodbye(link); break;
     case FRAME_PING:
         memcpy(link->pong_value, r->control, sizeof(link->pong_value));
         link->pong_due = true;
         break;
-    case FRAME_PONG:
-        got_pong(link);
-        break;
+    case FRAME_PONG: got_pong(link); break;
     case FRAME_CREDIT:
         status = send_credit(&link->streams, r->frame.stream, le32_get(r->control), &err);
-        if (status != COROLLA_OK)
-            link_fail(link, status, "%s", err.message);
+        if (status != COROLLA_OK) link_fail(link, status, "%s", err.message);
         break;
-    case FRAME_DATA:
-        break; /* never here: the receiver hands out messages */
+    case FRAME_DATA: break; /* never here: the receiver hands out messages */
     }
 }
 
@@ -340,8 +322,7 @@ enum corolla_status link_send(struct link *link, uint32_t stream, enum link_prio
         return COROLLA_PEER_LOST;
     }
     enum corolla_status status = send_queue(&link->streams, stream, priority, kind, header, header_size, body);
-    if (status == COROLLA_OK)
-        link_pump(link);
+    if (status == COROLLA_OK) link_pump(link);
     return status;
 }
 
@@ -349,8 +330,7 @@ static void on_flush_late(uv_timer_t *timer) { link_fail(timer->data, COROLLA_OK
 
 void link_close(struct link *link, enum corolla_status status, const char *why) {
     assert(net_on_loop(link->net));
-    if (link->state >= LINK_FLUSHING)
-        return;
+    if (link->state >= LINK_FLUSHING) return;
     err_set(&link->down, COROLLA_OK, "%s", why ? why : "closed");
     if (link->state < LINK_UP) {
         link_fail(link, status == COROLLA_OK ? COROLLA_CANCELLED : status, "%s", why ? why : "closed");
@@ -359,8 +339,7 @@ void link_close(struct link *link, enum corolla_status status, const char *why) 
     log_debug("link_close peer=%s status=%s why=\"%s\"", link->address, corolla_status_name(status), link->down.message);
     if (status == COROLLA_PEER_FAULT) { /* such a peer gets nothing more but the reason */
         link_send_goodbye_now(link, status);
-        if (link->state != LINK_CLOSING)
-            close_handles(link);
+        if (link->state != LINK_CLOSING) close_handles(link);
         return;
     }
     link->goodbye_status = status;
@@ -374,8 +353,7 @@ void link_close(struct link *link, enum corolla_status status, const char *why) 
 struct link *net_find(struct net *net, const struct node_id *id) {
     assert(net_on_loop(net));
     for (struct link *link = net->first; link; link = link->next) {
-        if (link->state == LINK_UP && node_id_equal(&link->peer.id, id))
-            return link;
+        if (link->state == LINK_UP && node_id_equal(&link->peer.id, id)) return link;
     }
     return NULL;
 }

@@ -24,9 +24,9 @@ struct link {
     int handles_open;
     enum link_state state;
     bool dialled, was_up, half_open;
-    bool paused;          /* not read: over the budget of memory */
-    unsigned writing;     /* chunks that are with libuv */
-    bool deaf;            /* the peer said GOODBYE: there is nobody to answer to */
+    bool paused;      /* not read: over the budget of memory */
+    unsigned writing; /* chunks that are with libuv */
+    bool deaf;        /* the peer said GOODBYE: there is nobody to answer to */
     struct tls *tls;
     struct account *account;
     struct streams streams;
@@ -63,9 +63,9 @@ void link_fail(struct link *link, enum corolla_status status, const char *format
 
 /* link_io.c */
 bool link_read_start(struct link *link);
-void link_secure(struct link *link);         /* the next step of the TLS handshake */
-void link_pump(struct link *link);           /* sends what is due, as far as the socket takes it */
+void link_secure(struct link *link);                                       /* the next step of the TLS handshake */
+void link_pump(struct link *link);                                         /* sends what is due, as far as the socket takes it */
 void link_send_goodbye_now(struct link *link, enum corolla_status status); /* past everything queued, if the socket takes it at once */
-void link_resume(struct link *link);         /* reads again, if the budget allows */
+void link_resume(struct link *link);                                       /* reads again, if the budget allows */
 
 #endif

@@ -28,8 +28,7 @@ static struct chunk *chunk_take(struct net *net) {
         return chunk;
     }
     chunk = malloc(sizeof(*chunk));
-    if (chunk)
-        chunk->buffer = (struct tls_buffer){chunk->data, sizeof(chunk->data), 0};
+    if (chunk) chunk->buffer = (struct tls_buffer){chunk->data, sizeof(chunk->data), 0};
     return chunk;
 }
 
@@ -47,8 +46,7 @@ static void chunk_give(struct net *net, struct chunk *chunk) {
 /* From here to out_end() the ciphertext of this link goes into the net's open chunk, which is empty in between. */
 static bool out_begin(struct link *link) {
     struct net *net = link->net;
-    if (!net->out)
-        net->out = chunk_take(net);
+    if (!net->out) net->out = chunk_take(net);
     if (!net->out) {
         link_fail(link, COROLLA_NOMEM, "no memory to send");
         return false;
@@ -62,8 +60,7 @@ static void on_written(uv_write_t *request, int status) {
     struct link *link = chunk->link;
     chunk_give(link->net, chunk);
     link->writing--;
-    if (link->state == LINK_CLOSING)
-        return;
+    if (link->state == LINK_CLOSING) return;
     if (status < 0)
         link_fail(link, COROLLA_PEER_LOST, "the connection broke: %s", uv_strerror(status));
     else
@@ -75,8 +72,7 @@ static void out_end(struct link *link) {
     struct net *net = link->net;
     struct chunk *chunk = net->out;
     tls_output(link->tls, NULL);
-    if (chunk->buffer.used == 0)
-        return;
+    if (chunk->buffer.used == 0) return;
     net->out = NULL;
     chunk->link = link;
     chunk->request.data = chunk;
@@ -100,17 +96,14 @@ static bool encrypt(struct link *link, const struct frame_header *frame, const u
     frame_encode(frame, record);
     for (int i = 0; i < 2; i++) {
         done[i] = part_size[i] < TLS_RECORD_MAX - used ? part_size[i] : TLS_RECORD_MAX - used;
-        if (done[i] > 0)
-            memcpy(record + used, part[i], done[i]);
+        if (done[i] > 0) memcpy(record + used, part[i], done[i]);
         used += done[i];
     }
     bool ok = tls_write(link->tls, record, used, &err);
     for (int i = 0; i < 2 && ok; i++) {
-        if (done[i] < part_size[i])
-            ok = tls_write(link->tls, part[i] + done[i], part_size[i] - done[i], &err);
+        if (done[i] < part_size[i]) ok = tls_write(link->tls, part[i] + done[i], part_size[i] - done[i], &err);
     }
-    if (!ok)
-        link_fail(link, err.status, "%s", err.message);
+    if (!ok) link_fail(link, err.status, "%s", err.message);
     return ok;
 }
 
@@ -160,14 +153,10 @@ static bool send_next(struct link *link) {
     struct send_frame data;
     uint32_t stream = 0, amount = 0;
     uint8_t payload[4];
-    if (link->hello_due)
-        return send_hello(link);
-    if (link->state == LINK_GREETING)
-        return false;
-    if (link->pong_due)
-        return send_pong(link);
-    if (link->ping_due)
-        return send_ping(link);
+    if (link->hello_due) return send_hello(link);
+    if (link->state == LINK_GREETING) return false;
+    if (link->pong_due) return send_pong(link);
+    if (link->ping_due) return send_ping(link);
     if (receive_credit_next(&link->streams, &stream, &amount)) {
         le32_put(payload, amount);
         return control(link, FRAME_CREDIT, stream, payload, sizeof(payload));
@@ -177,36 +166,29 @@ static bool send_next(struct link *link) {
         send_sent(&data);
         return ok;
     }
-    if (link->goodbye_due && !send_pending(&link->streams))
-        return send_goodbye(link, link->goodbye_status);
+    if (link->goodbye_due && !send_pending(&link->streams)) return send_goodbye(link, link->goodbye_status);
     return false;
 }
 
 static void on_shutdown(uv_shutdown_t *request, int status) {
     struct link *link = request->data;
-    if (status < 0 && link->state != LINK_CLOSING)
-        link_fail(link, COROLLA_OK, "closed");
+    if (status < 0 && link->state != LINK_CLOSING) link_fail(link, COROLLA_OK, "closed");
 }
 
 /* All is out, the GOODBYE last: no more from our side, and the peer's end of the stream ends the link. */
 static void finish_flushing(struct link *link) {
-    if (!out_begin(link))
-        return;
+    if (!out_begin(link)) return;
     tls_goodbye(link->tls);
     out_end(link);
-    if (link->state == LINK_CLOSING)
-        return;
+    if (link->state == LINK_CLOSING) return;
     link->state = LINK_LINGERING;
     link->shutdown.data = link;
-    if (uv_shutdown(&link->shutdown, (uv_stream_t *)&link->tcp, on_shutdown) < 0)
-        link_fail(link, COROLLA_OK, "closed");
+    if (uv_shutdown(&link->shutdown, (uv_stream_t *)&link->tcp, on_shutdown) < 0) link_fail(link, COROLLA_OK, "closed");
 }
 
 void link_pump(struct link *link) {
-    if (link->state < LINK_GREETING || link->state > LINK_FLUSHING || link->writing > 0)
-        return;
-    if (!out_begin(link))
-        return;
+    if (link->state < LINK_GREETING || link->state > LINK_FLUSHING || link->writing > 0) return;
+    if (!out_begin(link)) return;
     while (link->net->out->buffer.used < CHUNK_PACK && send_next(link)) {
     }
     if (link->state == LINK_CLOSING) { /* it failed while encrypting */
@@ -215,14 +197,12 @@ void link_pump(struct link *link) {
     }
     bool idle = link->net->out->buffer.used == 0;
     out_end(link);
-    if (idle && link->state == LINK_FLUSHING && !link->goodbye_due)
-        finish_flushing(link);
+    if (idle && link->state == LINK_FLUSHING && !link->goodbye_due) finish_flushing(link);
 }
 
 void link_send_goodbye_now(struct link *link, enum corolla_status status) {
     struct chunk *chunk = chunk_take(link->net); /* not the open one: we may be in the middle of filling that */
-    if (!chunk)
-        return;
+    if (!chunk) return;
     struct chunk *open = link->net->out;
     tls_output(link->tls, &chunk->buffer);
     enum link_state state = link->state;
@@ -231,8 +211,7 @@ void link_send_goodbye_now(struct link *link, enum corolla_status status) {
         uv_buf_t buf = uv_buf_init((char *)chunk->data, (unsigned)chunk->buffer.used);
         (void)uv_try_write((uv_stream_t *)&link->tcp, &buf, 1); /* a courtesy: the link closes in any case */
     }
-    if (link->state == LINK_LINGERING)
-        link->state = state;
+    if (link->state == LINK_LINGERING) link->state = state;
     tls_output(link->tls, open ? &open->buffer : NULL);
     chunk_give(link->net, chunk);
 }
@@ -271,12 +250,10 @@ static void drain(struct link *link) {
         uint8_t *at = NULL;
         size_t size = receive_want(&link->receiver, &at), got = 0;
         struct corolla_error err = {0};
-        if (!out_begin(link))
-            return;
+        if (!out_begin(link)) return;
         enum tls_result result = tls_read(link->tls, at, size, &got, &err);
         out_end(link);
-        if (result == TLS_MORE && link->writing <= UNASKED_MAX)
-            return;
+        if (result == TLS_MORE && link->writing <= UNASKED_MAX) return;
         if (result == TLS_CLOSED)
             link_fail(link, COROLLA_PEER_LOST, "the peer closed the connection");
         else if (result == TLS_FAILED)
@@ -290,8 +267,7 @@ static void drain(struct link *link) {
 
 void link_secure(struct link *link) {
     struct corolla_error err = {0};
-    if (!out_begin(link))
-        return;
+    if (!out_begin(link)) return;
     enum tls_result result = tls_handshake(link->tls, &err);
     out_end(link);
     if (result == TLS_DONE)
@@ -318,11 +294,9 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         return;
     }
     link->received_us = clock_us();
-    if (n == 0 || link->state >= LINK_LINGERING)
-        return;
+    if (n == 0 || link->state >= LINK_LINGERING) return;
     tls_input(link->tls, (const uint8_t *)buf->base, (size_t)n);
-    if (link->state == LINK_SECURING)
-        link_secure(link);
+    if (link->state == LINK_SECURING) link_secure(link);
     drain(link);
     link_pump(link); /* credit and pongs */
     if (link->state == LINK_UP && over_budget(link)) {
@@ -335,11 +309,9 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
 bool link_read_start(struct link *link) { return uv_read_start((uv_stream_t *)&link->tcp, on_alloc, on_read) == 0; }
 
 void link_resume(struct link *link) {
-    if (!link->paused || link->state == LINK_CLOSING || (link->state == LINK_UP && over_budget(link)))
-        return;
+    if (!link->paused || link->state == LINK_CLOSING || (link->state == LINK_UP && over_budget(link))) return;
     link->paused = false;
     link->received_us = clock_us();
     receive_rest(&link->receiver, link->received_us);
-    if (!link_read_start(link))
-        link_fail(link, COROLLA_IO, "cannot read from the socket");
+    if (!link_read_start(link)) link_fail(link, COROLLA_IO, "cannot read from the socket");
 }

@@ -17,13 +17,11 @@ static enum corolla_status resolve(struct net *net, const char *text, struct soc
     char host[ADDR_MAX];
     uint16_t port = 0;
     enum corolla_status status = address_split(text, host, &port, err);
-    if (status != COROLLA_OK || address_numeric(host, port, out))
-        return status;
+    if (status != COROLLA_OK || address_numeric(host, port, out)) return status;
     uv_getaddrinfo_t request;
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     int result = uv_getaddrinfo(&net->loop, &request, NULL, host, NULL, &hints); /* at start only: it may block */
-    if (result != 0)
-        return err_set(err, COROLLA_NOT_FOUND, "cannot listen on %s: %s: %s", text, host, uv_strerror(result));
+    if (result != 0) return err_set(err, COROLLA_NOT_FOUND, "cannot listen on %s: %s: %s", text, host, uv_strerror(result));
     memcpy(out, request.addrinfo->ai_addr, request.addrinfo->ai_addrlen);
     uv_freeaddrinfo(request.addrinfo);
     address_set_port((struct sockaddr *)out, port);
@@ -45,11 +43,11 @@ static void on_connection(uv_stream_t *listener, int status) {
     }
     struct link *link = link_new(net, false);
     net->accept_held = !link;
-    if (!link)
-        return; /* libuv holds the connection back, and stops listening, until listen_retry() */
+    if (!link) return; /* libuv holds the connection back, and stops listening, until listen_retry() */
     int size = sizeof(link->remote);
     const struct sockaddr *source = (const struct sockaddr *)&link->remote;
-    if (uv_accept(listener, (uv_stream_t *)&link->tcp) != 0 || uv_tcp_getpeername(&link->tcp, (struct sockaddr *)&link->remote, &size) != 0) {
+    if (uv_accept(listener, (uv_stream_t *)&link->tcp) != 0 ||
+        uv_tcp_getpeername(&link->tcp, (struct sockaddr *)&link->remote, &size) != 0) {
         link_fail(link, COROLLA_PEER_LOST, "gone before it was accepted");
         return;
     }
@@ -65,19 +63,15 @@ static void on_connection(uv_stream_t *listener, int status) {
 }
 
 void listen_retry(struct net *net) {
-    if (net->accept_held && net->listening)
-        on_connection((uv_stream_t *)&net->listener, 0);
+    if (net->accept_held && net->listening) on_connection((uv_stream_t *)&net->listener, 0);
 }
 
 static enum corolla_status bind_and_listen(struct net *net, const char *text, struct sockaddr_storage *at, struct corolla_error *err) {
     int size = sizeof(*at);
     int result = uv_tcp_bind(&net->listener, (struct sockaddr *)at, 0);
-    if (result == 0)
-        result = uv_listen((uv_stream_t *)&net->listener, BACKLOG, on_connection);
-    if (result == 0)
-        result = uv_tcp_getsockname(&net->listener, (struct sockaddr *)at, &size);
-    if (result != 0)
-        return err_set(err, COROLLA_IO, "cannot listen on %s: %s", text, uv_strerror(result));
+    if (result == 0) result = uv_listen((uv_stream_t *)&net->listener, BACKLOG, on_connection);
+    if (result == 0) result = uv_tcp_getsockname(&net->listener, (struct sockaddr *)at, &size);
+    if (result != 0) return err_set(err, COROLLA_IO, "cannot listen on %s: %s", text, uv_strerror(result));
     return COROLLA_OK;
 }
 
@@ -96,17 +90,14 @@ static enum corolla_status take_announces(struct net *net, const struct net_conf
 enum corolla_status listen_open(struct net *net, const struct net_config *config, struct corolla_error *err) {
     struct sockaddr_storage at;
     enum corolla_status status = take_announces(net, config, err);
-    if (status != COROLLA_OK || !config->listen)
-        return status;
+    if (status != COROLLA_OK || !config->listen) return status;
     status = resolve(net, config->listen, &at, err);
-    if (status != COROLLA_OK)
-        return status;
+    if (status != COROLLA_OK) return status;
     uv_tcp_init(&net->loop, &net->listener);
     net->listener.data = net;
     net->listening = true;
     status = bind_and_listen(net, config->listen, &at, err);
-    if (status != COROLLA_OK || net->self.n_addrs > 0)
-        return status;
+    if (status != COROLLA_OK || net->self.n_addrs > 0) return status;
     if (address_is_wildcard((struct sockaddr *)&at)) {
         net->self.n_addrs = address_of_interfaces((struct sockaddr *)&at, net->self.addrs);
     } else {

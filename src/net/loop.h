@@ -10,8 +10,8 @@
 #ifndef COROLLA_NET_LOOP_H
 #define COROLLA_NET_LOOP_H
 
-#include "net/net.h"
 #include "net/address.h"
+#include "net/net.h"
 #include "net/receive.h"
 #include "net/tls.h"
 
@@ -19,12 +19,12 @@
 #include <stdatomic.h>
 #include <uv.h>
 
-#define POSTS_MAX 65536             /* calls that wait for the loop; who posts more waits for room */
-#define READ_SIZE (64u << 10)       /* per read; one buffer serves all links, since the loop is one thread */
-#define CHUNK_PACK (16u << 10)      /* frames are packed into a chunk until it holds this much */
+#define POSTS_MAX 65536        /* calls that wait for the loop; who posts more waits for room */
+#define READ_SIZE (64u << 10)  /* per read; one buffer serves all links, since the loop is one thread */
+#define CHUNK_PACK (16u << 10) /* frames are packed into a chunk until it holds this much */
 #define CHUNK_SIZE (CHUNK_PACK + FRAME_SIZE_MAX + 1024)
 #define CHUNKS_FREE_MAX 16
-#define STOP_MS 500                 /* how long net_stop and link_close flush */
+#define STOP_MS 500 /* how long net_stop and link_close flush */
 #define GOODBYE_TEXT_MAX (FRAME_GOODBYE_MAX - 2)
 
 /* Ciphertext on its way into a socket. */
@@ -49,11 +49,12 @@ struct net {
     uv_timer_t stop_timer;
     uv_tcp_t listener;
     bool listening, stopping;
+    bool watching;    /* the pool tells when memory comes back */
     bool accept_held; /* there was no memory for a connection */
     struct tls_context *tls;
     struct pool *pool;
     struct budget budget;
-    struct link *first, *last; /* all links, the oldest first */
+    struct link *first, *last;  /* all links, the oldest first */
     uint32_t n_up, n_half_open; /* half-open: accepted, and not yet up */
     struct dial *dials;
     struct chunk *out, *chunks_free; /* out: the chunk that is being filled */

@@ -66,16 +66,14 @@ static void run_posts(struct net *net) {
     for (; n > 0; n--) {
         struct post post = net->posts[net->posts_head];
         net->posts_head = (net->posts_head + 1) % POSTS_MAX;
-        if (net->n_posts-- == POSTS_MAX)
-            pthread_cond_broadcast(&net->room);
+        if (net->n_posts-- == POSTS_MAX) pthread_cond_broadcast(&net->room);
         pthread_mutex_unlock(&net->lock);
         post.fn(post.user);
         pthread_mutex_lock(&net->lock);
     }
     bool more = net->n_posts > 0;
     pthread_mutex_unlock(&net->lock);
-    if (more)
-        uv_async_send(&net->wake);
+    if (more) uv_async_send(&net->wake);
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
@@ -88,37 +86,40 @@ static void on_return(void *user) {
 static void on_wait(void *user) { net_watch_memory(user); }
 
 void net_watch_memory(struct net *net) {
+    if (net->watching) return;
+    net->watching = true;
     pool_watch(net->pool, true);
     uv_async_send(&net->wake); /* a block may have come back just before */
 }
 
+/* Memory may have come back: grants, and links that are read again. */
 static void relieve(struct net *net) {
+    if (!net->watching) return;
     budget_grant(&net->budget);
     bool wanted = net->budget.first != NULL;
     for (struct link *link = net->first; link; link = link->next) {
-        if (link->paused)
-            link_resume(link);
+        if (link->paused) link_resume(link);
         wanted = wanted || link->paused;
     }
+    net->watching = wanted;
     pool_watch(net->pool, wanted);
 }
 
-struct body *net_body_new(struct net *net, size_t size) { return pool_take(net->pool, NULL, size); }
+struct body *net_body_new(struct net *net, size_t size) {
+    return pool_take(net->pool, NULL, size);
+}
 void net_body_free(struct net *net, struct body *body) { pool_give(net->pool, body); }
 
 /* ---- stopping -------------------------------------------------------------------------------------------------- */
 
 static void cut_all(uv_timer_t *timer) {
     struct net *net = timer->data;
-    for (struct link *link = net->first; link; link = link->next)
-        link_fail(link, COROLLA_OK, "closed");
+    for (struct link *link = net->first; link; link = link->next) link_fail(link, COROLLA_OK, "closed");
 }
 
 void net_link_gone(struct net *net) {
-    if (net->budget.first || net->accept_held)
-        uv_async_send(&net->wake); /* what it held and was promised is free */
-    if (net->stopping && !net->first)
-        uv_stop(&net->loop);
+    if (net->budget.first || net->accept_held) uv_async_send(&net->wake); /* what it held and was promised is free */
+    if (net->stopping && !net->first) uv_stop(&net->loop);
 }
 
 static void begin_stop(struct net *net) {
@@ -128,11 +129,9 @@ static void begin_stop(struct net *net) {
         uv_close((uv_handle_t *)&net->listener, NULL);
     }
     dial_stop_all(net);
-    for (struct link *link = net->first; link; link = link->next)
-        link_close(link, COROLLA_OK, "this node is leaving");
+    for (struct link *link = net->first; link; link = link->next) link_close(link, COROLLA_OK, "this node is leaving");
     uv_timer_start(&net->stop_timer, cut_all, STOP_MS, 0);
-    if (!net->first)
-        uv_stop(&net->loop);
+    if (!net->first) uv_stop(&net->loop);
 }
 
 void net_stop(struct net *net) {
@@ -145,8 +144,7 @@ static void on_wake(uv_async_t *wake) {
     run_posts(net);
     relieve(net);
     listen_retry(net);
-    if (atomic_load(&net->stop_asked) && !net->stopping)
-        begin_stop(net);
+    if (atomic_load(&net->stop_asked) && !net->stopping) begin_stop(net);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
@@ -154,19 +152,20 @@ static void on_wake(uv_async_t *wake) {
 static enum corolla_status check_config(const struct net_config *config, struct corolla_error *err) {
     if (!config->identity || !config->events.on_up || !config->events.on_message || !config->events.on_down)
         return err_set(err, COROLLA_INVALID, "a net needs an identity and all events");
-    if (config->ping_ms == 0 || config->dead_ms <= config->ping_ms || config->handshake_ms == 0 || config->message_ms == 0 || config->dial_ms == 0)
+    if (config->ping_ms == 0 || config->dead_ms <= config->ping_ms || config->handshake_ms == 0 || config->message_ms == 0 ||
+        config->dial_ms == 0)
         return err_set(err, COROLLA_INVALID, "the times of a net are positive, and dead_ms is over ping_ms");
     size_t min = MSG_BODY_MAX + (size_t)MSG_BODY_MAX / 4;
     if (config->link_bytes_max < min || config->total_bytes_max < config->link_bytes_max)
-        return err_set(err, COROLLA_INVALID, "link_bytes_max is at least %zu, so that the largest message fits, and total_bytes_max no less", min);
+        return err_set(err, COROLLA_INVALID,
+                       "link_bytes_max is at least %zu, so that the largest message fits, and total_bytes_max no less", min);
     return COROLLA_OK;
 }
 
 static enum corolla_status open_parts(struct net *net, const struct net_config *config, struct corolla_error *err) {
     net->posts = calloc(POSTS_MAX, sizeof(*net->posts)); /* touched as it is used */
     net->pool = pool_new(on_return, net);
-    if (!net->posts || !net->pool)
-        return err_set(err, COROLLA_NOMEM, "no memory for a net");
+    if (!net->posts || !net->pool) return err_set(err, COROLLA_NOMEM, "no memory for a net");
     net->budget = (struct budget){
         .pool = net->pool, .link_max = config->link_bytes_max, .total_max = config->total_bytes_max, .on_wait = on_wait, .user = net};
     enum corolla_status status = tls_context_new(&net->tls, config->identity, err);
@@ -175,8 +174,7 @@ static enum corolla_status open_parts(struct net *net, const struct net_config *
 
 enum corolla_status net_open(struct net **out_net, const struct net_config *config, struct corolla_error *err) {
     enum corolla_status status = check_config(config, err);
-    if (status != COROLLA_OK)
-        return status;
+    if (status != COROLLA_OK) return status;
     struct net *net = calloc(1, sizeof(*net));
     if (!net || uv_loop_init(&net->loop) != 0) {
         free(net);
@@ -222,8 +220,7 @@ void net_run(struct net *net) {
         uv_run(&net->loop, UV_RUN_DEFAULT);
     } while (!net->stopping || net->first);
     run_posts(net); /* nothing that was posted before is dropped */
-    if (!sigismember(&before, SIGPIPE))
-        swallow_sigpipe(&pipe);
+    if (!sigismember(&before, SIGPIPE)) swallow_sigpipe(&pipe);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -238,15 +235,13 @@ struct net_timer {
 
 static void close_handle(uv_handle_t *handle, void *user) {
     struct net *net = user;
-    if (uv_is_closing(handle))
-        return;
+    if (uv_is_closing(handle)) return;
     bool own = handle == (uv_handle_t *)&net->wake || handle == (uv_handle_t *)&net->stop_timer || handle == (uv_handle_t *)&net->listener;
     uv_close(handle, own ? NULL : on_timer_closed); /* when no link and no dial is left, the others are net_timers */
 }
 
 void net_close(struct net *net) {
-    if (!net)
-        return;
+    if (!net) return;
     claim_thread(net);
     if (net->tls && !net->stopping && net->posts) { /* it never ran: dials may be waiting */
         dial_stop_all(net);
@@ -282,8 +277,7 @@ static void on_timer(uv_timer_t *handle) {
 struct net_timer *net_timer_new(struct net *net, void (*fn)(void *user), void *user) {
     assert(net_on_loop(net));
     struct net_timer *timer = calloc(1, sizeof(*timer));
-    if (!timer)
-        return NULL;
+    if (!timer) return NULL;
     timer->fn = fn;
     timer->user = user;
     timer->net = net;
@@ -301,6 +295,5 @@ void net_timer_start(struct net_timer *timer, uint32_t delay_ms, uint32_t repeat
 void net_timer_stop(struct net_timer *timer) { uv_timer_stop(&timer->timer); }
 
 void net_timer_free(struct net_timer *timer) {
-    if (timer)
-        uv_close((uv_handle_t *)&timer->timer, on_timer_closed);
+    if (timer) uv_close((uv_handle_t *)&timer->timer, on_timer_closed);
 }

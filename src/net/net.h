@@ -22,7 +22,7 @@ struct link;
 /* Message bodies are blocks from a pool of the net, so that a steady stream of steps allocates nothing. */
 struct body {
     size_t size;
-    uint8_t *data; /* aligned for floats */
+    uint8_t *data;     /* aligned for floats */
     struct body *next; /* for the owner's queues */
 };
 

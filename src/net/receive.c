@@ -25,8 +25,7 @@ static void wait_begin(struct stream *stream) {
 
 static void wait_end(struct stream *stream) {
     struct budget *budget = stream->owner->budget;
-    if (!stream->in.waiting)
-        return;
+    if (!stream->in.waiting) return;
     *(stream->wait_prev ? &stream->wait_prev->wait_next : &budget->first) = stream->wait_next;
     *(stream->wait_next ? &stream->wait_next->wait_prev : &budget->last) = stream->wait_prev;
     stream->wait_prev = stream->wait_next = NULL;
@@ -44,17 +43,13 @@ static enum granted grant(struct stream *stream) {
     struct incoming *in = &stream->in;
     size_t have = in->body ? body_capacity(in->body) : 0;
     size_t need = in->p.body_size > have ? in->p.body_size - have : 0;
-    if (account_held(s->account) + need > share(budget->link_max))
-        return LINK_FULL;
-    if (pool_held(budget->pool) + need > share(budget->total_max))
-        return TOTAL_FULL;
+    if (account_held(s->account) + need > share(budget->link_max)) return LINK_FULL;
+    if (pool_held(budget->pool) + need > share(budget->total_max)) return TOTAL_FULL;
     size_t head = FRAME_PREAMBLE_SIZE + (size_t)in->p.header_size, kept = in->got > head ? in->got - head : 0;
     struct body *whole = need > 0 ? pool_take(s->pool, s->account, in->p.body_size) : in->body;
-    if (!whole)
-        return NO_MEMORY;
+    if (!whole) return NO_MEMORY;
     if (whole != in->body) {
-        if (kept > 0)
-            memcpy(whole->data, in->body->data, kept);
+        if (kept > 0) memcpy(whole->data, in->body->data, kept);
         pool_give(s->pool, in->body);
         in->body = whole;
     }
@@ -68,16 +63,14 @@ void budget_grant(struct budget *budget) {
     for (struct stream *stream = budget->first; stream; stream = next) {
         next = stream->wait_next;
         enum granted granted = grant(stream);
-        if (granted == LINK_FULL)
-            continue; /* the other links need not wait for this one */
+        if (granted == LINK_FULL) continue; /* the other links need not wait for this one */
         if (granted != GRANTED) {
             budget->total_full = true;
             return;
         }
         stream->in.mark_us = 0; /* its deadline starts with the next tick */
         receive_list_credit(stream);
-        if (stream->owner->on_credit)
-            stream->owner->on_credit(stream->owner->user);
+        if (stream->owner->on_credit) stream->owner->on_credit(stream->owner->user);
     }
 }
 
@@ -86,17 +79,13 @@ static bool grant_or_wait(struct stream *stream) {
     struct streams *s = stream->owner;
     struct budget *budget = s->budget;
     enum granted granted = s->n_waiting > 0 ? LINK_FULL : budget->total_full ? TOTAL_FULL : grant(stream);
-    if (granted == GRANTED)
-        return true;
+    if (granted == GRANTED) return true;
     size_t first = stream->in.p.body_size < FRAME_CREDIT_INITIAL ? stream->in.p.body_size : FRAME_CREDIT_INITIAL;
     stream->in.body = pool_take(s->pool, s->account, first);
-    if (!stream->in.body)
-        return false;
-    if (granted != LINK_FULL)
-        budget->total_full = true;
+    if (!stream->in.body) return false;
+    if (granted != LINK_FULL) budget->total_full = true;
     wait_begin(stream);
-    if (budget->on_wait)
-        budget->on_wait(budget->user);
+    if (budget->on_wait) budget->on_wait(budget->user);
     return true;
 }
 
@@ -104,8 +93,7 @@ static bool grant_or_wait(struct stream *stream) {
 
 void receive_list_credit(struct stream *stream) {
     struct streams *s = stream->owner;
-    if (stream->credit_listed || stream->consumed == 0)
-        return;
+    if (stream->credit_listed || stream->consumed == 0) return;
     stream->credit_next = NULL;
     *(s->credit_last ? &s->credit_last->credit_next : &s->credit_first) = stream;
     s->credit_last = stream;
@@ -115,11 +103,9 @@ void receive_list_credit(struct stream *stream) {
 bool receive_credit_next(struct streams *s, uint32_t *out_id, uint32_t *out_amount) {
     for (struct stream *stream = s->credit_first; stream; stream = s->credit_first) {
         s->credit_first = stream->credit_next;
-        if (!s->credit_first)
-            s->credit_last = NULL;
+        if (!s->credit_first) s->credit_last = NULL;
         stream->credit_listed = false;
-        if (stream->in.waiting)
-            continue; /* it was listed before the message that waits began; its grant lists it again */
+        if (stream->in.waiting) continue; /* it was listed before the message that waits began; its grant lists it again */
         *out_id = stream->id;
         *out_amount = stream->consumed;
         stream->unrenewed -= stream->consumed;
@@ -130,10 +116,8 @@ bool receive_credit_next(struct streams *s, uint32_t *out_id, uint32_t *out_amou
 }
 
 static void renew(struct stream *stream) {
-    if (stream->in.waiting)
-        return;
-    if (stream->consumed >= RECEIVE_RENEW || (stream->owner->n >= STREAM_CROWDED && !stream->in.active))
-        receive_list_credit(stream);
+    if (stream->in.waiting) return;
+    if (stream->consumed >= RECEIVE_RENEW || (stream->owner->n >= STREAM_CROWDED && !stream->in.active)) receive_list_credit(stream);
 }
 
 /* ---- messages -------------------------------------------------------------------------------------------------- */
@@ -144,8 +128,7 @@ static void incoming_end(struct stream *stream) {
     wait_end(stream);
     if (stream->in.got >= FRAME_PREAMBLE_SIZE) {
         s->n_incoming--;
-        if (stream->in.large)
-            s->n_incoming_large--;
+        if (stream->in.large) s->n_incoming_large--;
     }
     memset(&stream->in, 0, sizeof(stream->in));
 }
@@ -158,11 +141,9 @@ void receive_drop(struct stream *stream) {
         incoming_end(stream);
     }
     for (struct stream **at = &s->credit_first, *last = NULL; stream->credit_listed && *at; last = *at, at = &(*at)->credit_next) {
-        if (*at != stream)
-            continue;
+        if (*at != stream) continue;
         *at = stream->credit_next;
-        if (s->credit_last == stream)
-            s->credit_last = last;
+        if (s->credit_last == stream) s->credit_last = last;
         stream->credit_listed = false;
         break;
     }
@@ -181,19 +162,15 @@ static enum corolla_status incoming_start(struct receiver *r, struct stream *str
     in->large = in->size > STREAM_LARGE;
     in->mark_us = r->now_us;
     s->n_incoming++;
-    if (in->large)
-        s->n_incoming_large++;
+    if (in->large) s->n_incoming_large++;
     if (s->n_incoming > STREAM_PARTIAL_MAX + 1) /* the one that just begins may be whole in its first frame */
         return err_set(err, COROLLA_PEER_FAULT, "more than %d messages half-sent", STREAM_PARTIAL_MAX);
     if (s->n_incoming_large > STREAM_LARGE_MAX)
         return err_set(err, COROLLA_PEER_FAULT, "more than %d large messages half-sent", STREAM_LARGE_MAX);
     in->header = pool_take(s->pool, s->account, in->p.header_size);
-    if (!in->header)
-        return err_set(err, COROLLA_NOMEM, "no memory for a message header of %u bytes", in->p.header_size);
-    if (in->p.body_size == 0)
-        return COROLLA_OK;
-    if (!in->large)
-        in->body = pool_take(s->pool, s->account, in->p.body_size);
+    if (!in->header) return err_set(err, COROLLA_NOMEM, "no memory for a message header of %u bytes", in->p.header_size);
+    if (in->p.body_size == 0) return COROLLA_OK;
+    if (!in->large) in->body = pool_take(s->pool, s->account, in->p.body_size);
     if (in->large ? !grant_or_wait(stream) : !in->body)
         return err_set(err, COROLLA_NOMEM, "no memory for a message body of %u bytes", in->p.body_size);
     return COROLLA_OK;
@@ -211,8 +188,7 @@ static void deliver(struct receiver *r, struct stream *stream) {
 static enum corolla_status check_extent(const struct receiver *r, struct corolla_error *err) {
     const struct incoming *in = &r->stream->in;
     size_t end = in->got + r->left;
-    if (end > in->size)
-        return err_set(err, COROLLA_PEER_FAULT, "a message is longer than it said");
+    if (end > in->size) return err_set(err, COROLLA_PEER_FAULT, "a message is longer than it said");
     if ((end == in->size) != ((r->frame.flags & FRAME_LAST) != 0))
         return err_set(err, COROLLA_PEER_FAULT, "the end of a message is marked wrongly");
     return COROLLA_OK;
@@ -242,14 +218,12 @@ static enum corolla_status data_begin(struct receiver *r, struct corolla_error *
 }
 
 static enum corolla_status frame_begin(struct receiver *r, struct corolla_error *err) {
-    if (frame_decode(r->head, &r->frame, err) != COROLLA_OK)
-        return COROLLA_PEER_FAULT;
+    if (frame_decode(r->head, &r->frame, err) != COROLLA_OK) return COROLLA_PEER_FAULT;
     r->left = r->frame.size;
     r->stream = NULL;
     if (!r->greeted && r->frame.type != FRAME_HELLO && r->frame.type != FRAME_GOODBYE)
         return err_set(err, COROLLA_PEER_FAULT, "a frame of type %u before HELLO", r->frame.type);
-    if (r->greeted && r->frame.type == FRAME_HELLO)
-        return err_set(err, COROLLA_PEER_FAULT, "a second HELLO");
+    if (r->greeted && r->frame.type == FRAME_HELLO) return err_set(err, COROLLA_PEER_FAULT, "a second HELLO");
     return r->frame.type == FRAME_DATA ? data_begin(r, err) : COROLLA_OK;
 }
 
@@ -273,12 +247,10 @@ static enum corolla_status data_got(struct receiver *r, size_t n, struct corolla
     enum corolla_status status = COROLLA_OK;
     in->got += n;
     r->stream->consumed += (uint32_t)n;
-    if (in->waiting)
-        r->streams->budget->ungranted += n;
+    if (in->waiting) r->streams->budget->ungranted += n;
     if (in->got == FRAME_PREAMBLE_SIZE) {
         status = incoming_start(r, r->stream, err);
-        if (status == COROLLA_OK)
-            status = check_extent(r, err);
+        if (status == COROLLA_OK) status = check_extent(r, err);
     }
     if (status == COROLLA_OK && r->left == 0 && in->got < in->size && r->streams->n_incoming > STREAM_PARTIAL_MAX)
         status = err_set(err, COROLLA_PEER_FAULT, "more than %d messages half-sent", STREAM_PARTIAL_MAX);
@@ -315,20 +287,16 @@ enum corolla_status receive_got(struct receiver *r, size_t n, enum receive_event
     enum corolla_status status = COROLLA_OK;
     *out_event = RECEIVE_NOTHING;
     if (r->head_got < FRAME_HEADER_SIZE) {
-        if (r->head_got == 0)
-            r->frame_us = r->now_us;
+        if (r->head_got == 0) r->frame_us = r->now_us;
         r->head_got += n;
-        if (r->head_got < FRAME_HEADER_SIZE)
-            return COROLLA_OK;
+        if (r->head_got < FRAME_HEADER_SIZE) return COROLLA_OK;
         status = frame_begin(r, err);
     } else {
         assert(n <= r->left);
         r->left -= n;
-        if (r->stream)
-            status = data_got(r, n, err);
+        if (r->stream) status = data_got(r, n, err);
     }
-    if (status == COROLLA_OK && r->left == 0)
-        frame_end(r, out_event);
+    if (status == COROLLA_OK && r->left == 0) frame_end(r, out_event);
     return status;
 }
 
@@ -344,14 +312,11 @@ static bool message_stalled(struct incoming *in, uint64_t now_us, uint64_t limit
 }
 
 bool receive_stalled(struct receiver *r, uint64_t now_us, uint64_t limit_us) {
-    if (r->head_got > 0 && now_us - r->frame_us > limit_us)
-        return true;
-    if (r->streams->n_incoming == 0)
-        return false;
+    if (r->head_got > 0 && now_us - r->frame_us > limit_us) return true;
+    if (r->streams->n_incoming == 0) return false;
     for (size_t b = 0; b < STREAM_BUCKETS; b++) {
         for (struct stream *stream = r->streams->buckets[b]; stream; stream = stream->chain) {
-            if (stream->in.active && message_stalled(&stream->in, now_us, limit_us))
-                return true;
+            if (stream->in.active && message_stalled(&stream->in, now_us, limit_us)) return true;
         }
     }
     return false;
@@ -360,7 +325,6 @@ bool receive_stalled(struct receiver *r, uint64_t now_us, uint64_t limit_us) {
 void receive_rest(struct receiver *r, uint64_t now_us) {
     r->frame_us = now_us;
     for (size_t b = 0; b < STREAM_BUCKETS; b++) {
-        for (struct stream *stream = r->streams->buckets[b]; stream; stream = stream->chain)
-            stream->in.mark_us = now_us;
+        for (struct stream *stream = r->streams->buckets[b]; stream; stream = stream->chain) stream->in.mark_us = now_us;
     }
 }

@@ -18,15 +18,16 @@
 
 #include "net/stream.h"
 
-#define RECEIVE_RENEW (32u << 10)          /* consumed bytes after which credit is renewed: each full frame is, so that the sender
-                                            * knows well how much is under way (SEND_NEAR_WINDOW) */
-#define RECEIVE_PROGRESS_MIN (16u << 10)   /* a message must bring this much, or its end, within each deadline */
+#define RECEIVE_RENEW                                                                                                                      \
+    (32u << 10)                          /* consumed bytes after which credit is renewed: each full frame is, so that the sender           \
+                                          * knows well how much is under way (SEND_NEAR_WINDOW) */
+#define RECEIVE_PROGRESS_MIN (16u << 10) /* a message must bring this much, or its end, within each deadline */
 
 struct budget { /* of a net: shared by its links */
     struct pool *pool;
-    size_t link_max, total_max; /* large messages may use 7/8 of each */
-    size_t ungranted;           /* bytes of messages that wait for a grant */
-    bool total_full;            /* the first in the line waits for total_max: nobody may pass it */
+    size_t link_max, total_max;  /* large messages may use 7/8 of each */
+    size_t ungranted;            /* bytes of messages that wait for a grant */
+    bool total_full;             /* the first in the line waits for total_max: nobody may pass it */
     void (*on_wait)(void *user); /* a message waits: call budget_grant when memory comes back. May be NULL. */
     void *user;
     struct stream *first, *last; /* they wait, in the order of their beginning */
@@ -43,14 +44,14 @@ struct receiver {
     bool greeted; /* HELLO came: other frames are allowed. Set by the link. */
     uint8_t head[FRAME_HEADER_SIZE];
     size_t head_got;
-    struct frame_header frame; /* valid when head_got == FRAME_HEADER_SIZE */
-    size_t left;               /* of its payload */
-    uint64_t frame_us;         /* when it began */
-    uint64_t now_us;           /* set by the link before receive_got */
-    struct stream *stream;     /* of a DATA frame */
+    struct frame_header frame;        /* valid when head_got == FRAME_HEADER_SIZE */
+    size_t left;                      /* of its payload */
+    uint64_t frame_us;                /* when it began */
+    uint64_t now_us;                  /* set by the link before receive_got */
+    struct stream *stream;            /* of a DATA frame */
     uint8_t control[FRAME_HELLO_MAX]; /* payload of a control frame; HELLO is the longest */
     /* the last event */
-    uint32_t id;           /* MESSAGE: its stream */
+    uint32_t id;            /* MESSAGE: its stream */
     struct message message; /* MESSAGE: the body is the taker's */
     struct body *header;    /* MESSAGE: holds message.header; the taker gives it back */
 };

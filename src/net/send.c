@@ -24,21 +24,18 @@ static size_t window_of(const struct stream *stream) {
 
 static size_t frame_size(const struct stream *stream) {
     size_t size = left_of(stream->first), window = window_of(stream);
-    if (size > FRAME_PAYLOAD_MAX)
-        size = FRAME_PAYLOAD_MAX;
+    if (size > FRAME_PAYLOAD_MAX) size = FRAME_PAYLOAD_MAX;
     return size < window ? size : window;
 }
 
 static bool can_send(const struct stream *stream) {
-    if (!stream->first)
-        return false;
+    if (!stream->first) return false;
     size_t left = left_of(stream->first);
     return window_of(stream) >= (left < SEND_FRAME_MIN ? left : SEND_FRAME_MIN);
 }
 
 static void ring_remove(struct stream *stream) {
-    if (!stream->ringed)
-        return;
+    if (!stream->ringed) return;
     struct ring *ring = &stream->owner->rings[stream->ring];
     *(stream->ring_prev ? &stream->ring_prev->ring_next : &ring->first) = stream->ring_next;
     *(stream->ring_next ? &stream->ring_next->ring_prev : &ring->last) = stream->ring_prev;
@@ -49,8 +46,7 @@ static void ring_remove(struct stream *stream) {
 /* Puts the stream at the end of the ring where it belongs now, if anywhere. */
 static void ring_append(struct stream *stream) {
     ring_remove(stream);
-    if (!can_send(stream))
-        return;
+    if (!can_send(stream)) return;
     stream->ring = stream->first->priority;
     struct ring *ring = &stream->owner->rings[stream->ring];
     stream->ring_prev = ring->last;
@@ -61,8 +57,7 @@ static void ring_append(struct stream *stream) {
 
 static struct outgoing *outgoing_new(struct pool *pool, enum msg_kind kind, const uint8_t *header, size_t header_size, struct body *body) {
     struct body *block = pool_take(pool, NULL, sizeof(struct outgoing) + FRAME_PREAMBLE_SIZE + header_size);
-    if (!block)
-        return NULL;
+    if (!block) return NULL;
     struct outgoing *out = (struct outgoing *)(void *)block->data;
     memset(out, 0, sizeof(*out));
     out->block = block;
@@ -71,8 +66,7 @@ static struct outgoing *outgoing_new(struct pool *pool, enum msg_kind kind, cons
     out->size = out->head_size + (body ? body->size : 0);
     struct frame_preamble preamble = {(uint16_t)kind, (uint16_t)header_size, body ? (uint32_t)body->size : 0};
     frame_preamble_encode(&preamble, out->head);
-    if (header_size > 0)
-        memcpy(out->head + FRAME_PREAMBLE_SIZE, header, header_size);
+    if (header_size > 0) memcpy(out->head + FRAME_PREAMBLE_SIZE, header, header_size);
     return out;
 }
 
@@ -86,22 +80,17 @@ enum corolla_status send_queue(struct streams *s, uint32_t id, enum link_priorit
         status = COROLLA_INVALID;
         goto refuse;
     }
-    if (s->n >= STREAM_SEND_MAX && !stream_find(s, id))
-        goto refuse;
-    if (s->queued_bytes + header_size + (body ? body->size : 0) > s->queued_bytes_max)
-        goto refuse;
+    if (s->n >= STREAM_SEND_MAX && !stream_find(s, id)) goto refuse;
+    if (s->queued_bytes + header_size + (body ? body->size : 0) > s->queued_bytes_max) goto refuse;
     stream = stream_get(s, id, &full);
-    if (!stream)
-        goto refuse;
+    if (!stream) goto refuse;
     out = outgoing_new(s->pool, kind, header, header_size, body);
-    if (!out)
-        goto refuse;
+    if (!out) goto refuse;
     out->priority = priority;
     *(stream->last ? &stream->last->next : &stream->first) = out;
     stream->last = out;
     s->queued_bytes += out->size;
-    if (stream->first == out)
-        ring_append(stream);
+    if (stream->first == out) ring_append(stream);
     return COROLLA_OK;
 refuse:
     pool_give(s->pool, body);
@@ -111,20 +100,16 @@ refuse:
 /* A message that does not fit into one frame counts as half-sent, and their number is limited. */
 static bool may_start(const struct streams *s, const struct stream *stream) {
     const struct outgoing *out = stream->first;
-    if (out->sent > 0 || frame_size(stream) == out->size)
-        return true;
+    if (out->sent > 0 || frame_size(stream) == out->size) return true;
     bool urgent = out->priority == LINK_URGENT;
-    if (s->n_partial >= STREAM_PARTIAL_MAX - (urgent ? 0 : PARTIAL_KEPT))
-        return false;
-    if (out->size <= STREAM_LARGE)
-        return true;
+    if (s->n_partial >= STREAM_PARTIAL_MAX - (urgent ? 0 : PARTIAL_KEPT)) return false;
+    if (out->size <= STREAM_LARGE) return true;
     return s->n_partial_large < (urgent ? STREAM_LARGE_MAX : is_careful(s) ? SEND_NEAR_LARGE : STREAM_LARGE_MAX - LARGE_KEPT);
 }
 
 static struct stream *first_ready(const struct streams *s, enum link_priority priority) {
     for (struct stream *stream = s->rings[priority].first; stream; stream = stream->ring_next) {
-        if (can_send(stream) && may_start(s, stream))
-            return stream;
+        if (can_send(stream) && may_start(s, stream)) return stream;
     }
     return NULL;
 }
@@ -132,10 +117,8 @@ static struct stream *first_ready(const struct streams *s, enum link_priority pr
 bool send_pick(struct streams *s, struct send_frame *out) {
     bool yield = s->urgent_run >= SEND_URGENT_RUN;
     struct stream *stream = first_ready(s, yield ? LINK_BULK : LINK_URGENT);
-    if (!stream)
-        stream = first_ready(s, yield ? LINK_URGENT : LINK_BULK);
-    if (!stream)
-        return false;
+    if (!stream) stream = first_ready(s, yield ? LINK_URGENT : LINK_BULK);
+    if (!stream) return false;
     const struct outgoing *msg = stream->first;
     size_t size = frame_size(stream), in_head = 0;
     memset(out, 0, sizeof(*out));
@@ -156,16 +139,14 @@ bool send_pick(struct streams *s, struct send_frame *out) {
 
 static void count_partial(struct streams *s, const struct outgoing *out, int step) {
     s->n_partial += (uint32_t)step;
-    if (out->size > STREAM_LARGE)
-        s->n_partial_large += (uint32_t)step;
+    if (out->size > STREAM_LARGE) s->n_partial_large += (uint32_t)step;
 }
 
 static void pop(struct stream *stream) {
     struct streams *s = stream->owner;
     struct outgoing *out = stream->first;
     stream->first = out->next;
-    if (!stream->first)
-        stream->last = NULL;
+    if (!stream->first) stream->last = NULL;
     s->queued_bytes -= out->size;
     pool_give(s->pool, out->body);
     pool_give(s->pool, out->block);
@@ -184,8 +165,7 @@ void send_sent(const struct send_frame *frame) {
     s->urgent_run = urgent ? s->urgent_run + 1 : 0;
     s->calm = urgent ? 0 : s->calm < SEND_CALM_FRAMES ? s->calm + 1 : s->calm;
     if (out->sent == out->size) {
-        if (!first)
-            count_partial(s, out, -1);
+        if (!first) count_partial(s, out, -1);
         pop(stream);
     } else if (first) {
         count_partial(s, out, 1);
@@ -204,15 +184,12 @@ enum corolla_status send_credit(struct streams *s, uint32_t id, uint32_t amount,
     if (amount == 0 || amount > STREAM_CREDIT_MAX - stream->credit)
         return err_set(err, COROLLA_PEER_FAULT, "credit of %u bytes on top of %u", amount, stream->credit);
     stream->credit += amount;
-    if (!stream->ringed)
-        ring_append(stream);
+    if (!stream->ringed) ring_append(stream);
     return COROLLA_OK;
 }
 
 void send_drop(struct stream *stream) {
     ring_remove(stream);
-    if (stream->first && stream->first->sent > 0)
-        count_partial(stream->owner, stream->first, -1);
-    while (stream->first)
-        pop(stream);
+    if (stream->first && stream->first->sent > 0) count_partial(stream->owner, stream->first, -1);
+    while (stream->first) pop(stream);
 }

@@ -15,11 +15,11 @@
 #include "net/stream.h"
 
 #define SEND_URGENT_RUN 16
-#define SEND_NEAR_US 1000            /* a peer with a round trip below this is near */
+#define SEND_NEAR_US 1000             /* a peer with a round trip below this is near */
 #define SEND_NEAR_WINDOW (128u << 10) /* bytes under way on a bulk stream; measured: bench/link.c */
-#define SEND_NEAR_LARGE 2            /* large bulk messages half-sent */
-#define SEND_CALM_FRAMES 512         /* bulk frames after the last urgent one until urgent messages count as gone */
-#define SEND_FRAME_MIN (16u << 10) /* wait for more credit rather than cut smaller frames */
+#define SEND_NEAR_LARGE 2             /* large bulk messages half-sent */
+#define SEND_CALM_FRAMES 512          /* bulk frames after the last urgent one until urgent messages count as gone */
+#define SEND_FRAME_MIN (16u << 10)    /* wait for more credit rather than cut smaller frames */
 
 /* Queues a message; takes the body in any case. NOMEM: out of memory, or over the bounds of the queue or the table. */
 enum corolla_status send_queue(struct streams *s, uint32_t id, enum link_priority priority, enum msg_kind kind, const uint8_t *header,

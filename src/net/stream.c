@@ -40,8 +40,7 @@ void streams_clear(struct streams *s) {
 
 struct stream *stream_find(const struct streams *s, uint32_t id) {
     struct stream *stream = s->buckets[bucket_of(id)];
-    while (stream && stream->id != id)
-        stream = stream->chain;
+    while (stream && stream->id != id) stream = stream->chain;
     return stream;
 }
 
@@ -72,15 +71,13 @@ struct stream *stream_get(struct streams *s, uint32_t id, bool *out_full) {
         stream->tick = s->tick;
         return stream;
     }
-    if (s->n >= STREAM_TABLE_MAX)
-        drop_fresh(s, 0);
+    if (s->n >= STREAM_TABLE_MAX) drop_fresh(s, 0);
     if (s->n >= STREAM_TABLE_MAX) {
         *out_full = true;
         return NULL;
     }
     stream = calloc(1, sizeof(*stream));
-    if (!stream)
-        return NULL;
+    if (!stream) return NULL;
     stream->id = id;
     stream->owner = s;
     stream->credit = FRAME_CREDIT_INITIAL;
@@ -93,12 +90,10 @@ struct stream *stream_get(struct streams *s, uint32_t id, bool *out_full) {
 
 void streams_tick(struct streams *s) {
     s->tick++;
-    if (s->n == 0)
-        return;
+    if (s->n == 0) return;
     for (size_t b = 0; b < STREAM_BUCKETS; b++) {
         for (struct stream *stream = s->buckets[b]; stream; stream = stream->chain) {
-            if (!stream->in.active && stream->consumed > 0 && s->tick - stream->tick >= IDLE_TICKS)
-                receive_list_credit(stream);
+            if (!stream->in.active && stream->consumed > 0 && s->tick - stream->tick >= IDLE_TICKS) receive_list_credit(stream);
         }
     }
     drop_fresh(s, IDLE_TICKS);

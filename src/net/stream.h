@@ -13,13 +13,13 @@
 
 #include "net/body.h"
 
-#define STREAM_TABLE_MAX 2048   /* streams of a link that are not fresh; a peer that makes more breaks the protocol */
-#define STREAM_SEND_MAX 1024    /* our own part of it: link_send refuses a new stream over it */
-#define STREAM_CROWDED 256      /* from here on the credit of a finished message goes back at once */
-#define STREAM_BUCKETS 256      /* of the hash table */
-#define STREAM_PARTIAL_MAX 64   /* messages that may be half-sent on a link at a time, per direction */
-#define STREAM_LARGE (128u << 10) /* messages (preamble, header and body) over this size are large ... */
-#define STREAM_LARGE_MAX 16     /* ... and this many of them may be half-sent: it bounds what waits for memory at the receiver */
+#define STREAM_TABLE_MAX 2048         /* streams of a link that are not fresh; a peer that makes more breaks the protocol */
+#define STREAM_SEND_MAX 1024          /* our own part of it: link_send refuses a new stream over it */
+#define STREAM_CROWDED 256            /* from here on the credit of a finished message goes back at once */
+#define STREAM_BUCKETS 256            /* of the hash table */
+#define STREAM_PARTIAL_MAX 64         /* messages that may be half-sent on a link at a time, per direction */
+#define STREAM_LARGE (128u << 10)     /* messages (preamble, header and body) over this size are large ... */
+#define STREAM_LARGE_MAX 16           /* ... and this many of them may be half-sent: it bounds what waits for memory at the receiver */
 #define STREAM_CREDIT_MAX (16u << 20) /* more credit than this is a fault: it cannot be meant */
 
 /* A message on its way out. It lives in a block of the pool, its head behind it. */
@@ -35,12 +35,12 @@ struct outgoing {
 /* A message on its way in. */
 struct incoming {
     bool active;
-    bool large, waiting;            /* large ones need a grant of memory before they get more credit (receive.h) */
-    size_t got, size;               /* of preamble, header and body */
+    bool large, waiting; /* large ones need a grant of memory before they get more credit (receive.h) */
+    size_t got, size;    /* of preamble, header and body */
     uint8_t preamble[FRAME_PREAMBLE_SIZE];
-    struct frame_preamble p;        /* valid when got >= FRAME_PREAMBLE_SIZE */
+    struct frame_preamble p; /* valid when got >= FRAME_PREAMBLE_SIZE */
     struct body *header, *body;
-    size_t mark_bytes;              /* progress at mark_us, for the deadline */
+    size_t mark_bytes; /* progress at mark_us, for the deadline */
     uint64_t mark_us;
 };
 
@@ -70,8 +70,8 @@ struct ring {
 
 struct streams {
     struct pool *pool;
-    struct account *account; /* charged for what is received */
-    struct budget *budget;   /* shared by all links */
+    struct account *account;       /* charged for what is received */
+    struct budget *budget;         /* shared by all links */
     void (*on_credit)(void *user); /* a CREDIT frame became ready outside of receive_got */
     void *user;
     uint32_t n, tick;
@@ -91,7 +91,7 @@ struct streams {
 void streams_init(struct streams *s, struct pool *pool, struct account *account, struct budget *budget, size_t queued_bytes_max);
 /* Drops all streams and gives every block back. */
 void streams_clear(struct streams *s);
-struct stream *stream_find(const struct streams *s, uint32_t id);          /* NULL: fresh */
+struct stream *stream_find(const struct streams *s, uint32_t id); /* NULL: fresh */
 /* Finds or makes. NULL: out of memory (*out_full false) or the table is full (true). */
 struct stream *stream_get(struct streams *s, uint32_t id, bool *out_full);
 /* A tick of about a second: gives back the credit of idle streams and drops fresh ones. */

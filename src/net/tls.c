@@ -12,7 +12,8 @@
 
 #define CERTIFICATES_BYTES_MAX 4096 /* ours has about 300 */
 
-static const unsigned char alpn[] = "\x09" "corolla/1";
+static const unsigned char alpn[] = "\x09"
+                                    "corolla/1";
 #define ALPN_SIZE (sizeof(alpn) - 1)
 
 struct tls_context {
@@ -49,8 +50,7 @@ static int bio_read(BIO *bio, char *out, size_t size, size_t *got) {
 static int bio_write(BIO *bio, const char *data, size_t size, size_t *written) {
     struct tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    if (!tls->out || size > tls->out->size - tls->out->used)
-        return 0;
+    if (!tls->out || size > tls->out->size - tls->out->used) return 0;
     memcpy(tls->out->data + tls->out->used, data, size);
     tls->out->used += size;
     *written = size;
@@ -69,8 +69,8 @@ static int bio_create(BIO *bio) {
 
 static BIO_METHOD *bio_method(void) {
     BIO_METHOD *method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "corolla buffers");
-    if (method && BIO_meth_set_read_ex(method, bio_read) && BIO_meth_set_write_ex(method, bio_write) && BIO_meth_set_ctrl(method, bio_ctrl) &&
-        BIO_meth_set_create(method, bio_create))
+    if (method && BIO_meth_set_read_ex(method, bio_read) && BIO_meth_set_write_ex(method, bio_write) &&
+        BIO_meth_set_ctrl(method, bio_ctrl) && BIO_meth_set_create(method, bio_create))
         return method;
     BIO_meth_free(method);
     return NULL;
@@ -89,30 +89,29 @@ static int check_certificate(X509_STORE_CTX *store, void *user) {
         tls->refusal = "its certificate has no Ed25519 key";
     else if (tls->dialling && memcmp(tls->peer, tls->expected, KEY_SIZE) != 0)
         tls->refusal = "another node answered: its key is not the one that was asked for";
-    if (!tls->refusal)
-        return 1;
+    if (!tls->refusal) return 1;
     X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
     return 0;
 }
 
-static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_size, const unsigned char *in, unsigned in_size, void *user) {
+static int choose_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_size, const unsigned char *in, unsigned in_size,
+                       void *user) {
     (void)ssl, (void)user;
     unsigned char *chosen = NULL;
-    if (SSL_select_next_proto(&chosen, out_size, alpn, ALPN_SIZE, in, in_size) != OPENSSL_NPN_NEGOTIATED)
-        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    if (SSL_select_next_proto(&chosen, out_size, alpn, ALPN_SIZE, in, in_size) != OPENSSL_NPN_NEGOTIATED) return SSL_TLSEXT_ERR_ALERT_FATAL;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
 }
 
 static SSL_CTX *context_make(const SSL_METHOD *method, const struct identity *identity) {
     SSL_CTX *ctx = SSL_CTX_new(method);
-    if (!ctx)
-        return NULL;
+    if (!ctx) return NULL;
     bool ok = SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) == 1 && SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 &&
               SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256:TLS_CHACHA20_POLY1305_SHA256") == 1 &&
               SSL_CTX_set1_groups_list(ctx, "X25519") == 1 && SSL_CTX_set1_sigalgs_list(ctx, "ed25519") == 1 &&
-              SSL_CTX_use_certificate(ctx, identity_certificate(identity)) == 1 && SSL_CTX_use_PrivateKey(ctx, identity_key(identity)) == 1 &&
-              SSL_CTX_set_num_tickets(ctx, 0) == 1 && SSL_CTX_set_alpn_protos(ctx, alpn, ALPN_SIZE) == 0;
+              SSL_CTX_use_certificate(ctx, identity_certificate(identity)) == 1 &&
+              SSL_CTX_use_PrivateKey(ctx, identity_key(identity)) == 1 && SSL_CTX_set_num_tickets(ctx, 0) == 1 &&
+              SSL_CTX_set_alpn_protos(ctx, alpn, ALPN_SIZE) == 0;
     if (!ok) {
         SSL_CTX_free(ctx);
         return NULL;
@@ -130,8 +129,7 @@ static SSL_CTX *context_make(const SSL_METHOD *method, const struct identity *id
 
 enum corolla_status tls_context_new(struct tls_context **out_context, const struct identity *identity, struct corolla_error *err) {
     struct tls_context *context = calloc(1, sizeof(*context));
-    if (!context)
-        return err_set(err, COROLLA_NOMEM, "no memory for TLS");
+    if (!context) return err_set(err, COROLLA_NOMEM, "no memory for TLS");
     context->accept = context_make(TLS_server_method(), identity);
     context->dial = context_make(TLS_client_method(), identity);
     context->bio = bio_method();
@@ -147,8 +145,7 @@ enum corolla_status tls_context_new(struct tls_context **out_context, const stru
 }
 
 void tls_context_free(struct tls_context *context) {
-    if (!context)
-        return;
+    if (!context) return;
     SSL_CTX_free(context->accept);
     SSL_CTX_free(context->dial);
     BIO_meth_free(context->bio);
@@ -159,8 +156,7 @@ void tls_context_free(struct tls_context *context) {
 
 struct tls *tls_new(struct tls_context *context, const uint8_t *expected_key) {
     struct tls *tls = calloc(1, sizeof(*tls));
-    if (!tls)
-        return NULL;
+    if (!tls) return NULL;
     tls->ssl = SSL_new(expected_key ? context->dial : context->accept);
     BIO *bio = BIO_new(context->bio);
     if (!tls->ssl || !bio) {
@@ -183,8 +179,7 @@ struct tls *tls_new(struct tls_context *context, const uint8_t *expected_key) {
 }
 
 void tls_free(struct tls *tls) {
-    if (!tls)
-        return;
+    if (!tls) return;
     SSL_free(tls->ssl);
     free(tls);
 }
@@ -199,10 +194,8 @@ void tls_output(struct tls *tls, struct tls_buffer *buffer) { tls->out = buffer;
 /* What an OpenSSL call that did not succeed means. */
 static enum tls_result failure(struct tls *tls, int result, const char *when, struct corolla_error *err) {
     int code = SSL_get_error(tls->ssl, result);
-    if (code == SSL_ERROR_WANT_READ)
-        return TLS_MORE;
-    if (code == SSL_ERROR_ZERO_RETURN)
-        return TLS_CLOSED;
+    if (code == SSL_ERROR_WANT_READ) return TLS_MORE;
+    if (code == SSL_ERROR_ZERO_RETURN) return TLS_CLOSED;
     tls->broken = true;
     unsigned long error = ERR_peek_last_error();
     const char *reason = ERR_reason_error_string(error);
@@ -215,38 +208,32 @@ static enum tls_result failure(struct tls *tls, int result, const char *when, st
 }
 
 enum tls_result tls_handshake(struct tls *tls, struct corolla_error *err) {
-    if (tls->broken)
-        return TLS_FAILED;
+    if (tls->broken) return TLS_FAILED;
     ERR_clear_error();
     int result = SSL_do_handshake(tls->ssl);
-    if (result != 1)
-        return failure(tls, result, "TLS handshake", err);
+    if (result != 1) return failure(tls, result, "TLS handshake", err);
     const unsigned char *chosen = NULL;
     unsigned size = 0;
     SSL_get0_alpn_selected(tls->ssl, &chosen, &size);
-    if (size == ALPN_SIZE - 1 && memcmp(chosen, alpn + 1, size) == 0)
-        return TLS_DONE;
+    if (size == ALPN_SIZE - 1 && memcmp(chosen, alpn + 1, size) == 0) return TLS_DONE;
     tls->broken = true;
     err_set(err, COROLLA_REFUSED, "the peer does not speak corolla/1");
     return TLS_FAILED;
 }
 
 enum tls_result tls_read(struct tls *tls, uint8_t *out, size_t size, size_t *out_got, struct corolla_error *err) {
-    if (tls->broken)
-        return TLS_FAILED;
+    if (tls->broken) return TLS_FAILED;
     ERR_clear_error();
     int result = SSL_read_ex(tls->ssl, out, size, out_got);
     return result == 1 ? TLS_DONE : failure(tls, result, "TLS", err);
 }
 
 bool tls_write(struct tls *tls, const uint8_t *data, size_t size, struct corolla_error *err) {
-    if (tls->broken)
-        return false;
+    if (tls->broken) return false;
     size_t written = 0;
     ERR_clear_error();
     int result = SSL_write_ex(tls->ssl, data, size, &written);
-    if (result == 1 && written == size)
-        return true;
+    if (result == 1 && written == size) return true;
     if (failure(tls, result, "TLS", err) != TLS_FAILED) /* it wants to read first: cannot be in TLS 1.3 */
         err_set(err, COROLLA_INTERNAL, "TLS does not take data");
     tls->broken = true;
@@ -254,8 +241,7 @@ bool tls_write(struct tls *tls, const uint8_t *data, size_t size, struct corolla
 }
 
 void tls_goodbye(struct tls *tls) {
-    if (tls->broken)
-        return;
+    if (tls->broken) return;
     SSL_shutdown(tls->ssl);
     ERR_clear_error();
 }

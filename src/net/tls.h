@@ -38,7 +38,7 @@ enum tls_result tls_handshake(struct tls *tls, struct corolla_error *err);
 /* TLS_DONE: 1 to size bytes were read. */
 enum tls_result tls_read(struct tls *tls, uint8_t *out, size_t size, size_t *out_got, struct corolla_error *err);
 bool tls_write(struct tls *tls, const uint8_t *data, size_t size, struct corolla_error *err);
-void tls_goodbye(struct tls *tls); /* close_notify */
+void tls_goodbye(struct tls *tls);                  /* close_notify */
 const uint8_t *tls_peer_key(const struct tls *tls); /* KEY_SIZE bytes; after the handshake */
 
 #endif

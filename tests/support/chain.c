@@ -34,7 +34,8 @@ void chain_open(struct chain *c, const struct chain_config *config) {
     must(edges_load(&c->edges, c->engine, c->file, &err), &err, "edges_load");
     c->n_embd = model_file_hparams(c->file)->n_embd;
     c->n_vocab = model_file_hparams(c->file)->n_vocab;
-    for (uint32_t i = 0; i < config->n_cuts; begin = config->cuts[i++]) c->spans[c->n_spans++] = load_span(c, config, begin, config->cuts[i]);
+    for (uint32_t i = 0; i < config->n_cuts; begin = config->cuts[i++])
+        c->spans[c->n_spans++] = load_span(c, config, begin, config->cuts[i]);
     if (config->n_cuts == 0) c->spans[c->n_spans++] = load_span(c, config, 0, model_file_hparams(c->file)->n_blocks);
 }
 
@@ -103,7 +104,8 @@ void chain_logits(struct chain *c, const float *hidden, uint32_t n, float *out_l
     struct corolla_error err;
     for (uint32_t at = 0; at < n; at += LOGITS_ROWS) {
         uint32_t rows = n - at < LOGITS_ROWS ? n - at : LOGITS_ROWS;
-        must(edges_logits(c->edges, hidden + (size_t)at * c->n_embd, rows, out_logits + (size_t)at * c->n_vocab, &err), &err, "edges_logits");
+        must(edges_logits(c->edges, hidden + (size_t)at * c->n_embd, rows, out_logits + (size_t)at * c->n_vocab, &err), &err,
+             "edges_logits");
     }
 }
 

@@ -23,7 +23,7 @@ static bool set(struct tiny_config *c, const char *key, const char *value) {
     struct {
         const char *key;
         uint32_t *field;
-    } numbers[] = {{"n_blocks", &c->n_blocks}, {"n_embd", &c->n_embd},     {"n_ff", &c->n_ff},   {"n_head", &c->n_head},
+    } numbers[] = {{"n_blocks", &c->n_blocks},   {"n_embd", &c->n_embd},     {"n_ff", &c->n_ff},   {"n_head", &c->n_head},
                    {"n_head_kv", &c->n_head_kv}, {"head_dim", &c->head_dim}, {"n_ctx", &c->n_ctx}, {"window", &c->window}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (strcmp(key, numbers[i].key) == 0) {

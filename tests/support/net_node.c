@@ -235,7 +235,8 @@ static void do_send(void *user) {
     s->status = link_send(s->link, s->stream, s->priority, MSG_STEP, (const uint8_t *)s->header, strlen(s->header), s->body);
 }
 
-enum corolla_status node_send(struct node *node, struct link *link, uint32_t stream, enum link_priority priority, const char *header, size_t n) {
+enum corolla_status node_send(struct node *node, struct link *link, uint32_t stream, enum link_priority priority, const char *header,
+                              size_t n) {
     struct sending s = {node, link, stream, priority, header, NULL, COROLLA_OK};
     if (n > 0) {
         s.body = net_body_new(node->net, n);

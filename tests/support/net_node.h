@@ -31,7 +31,7 @@ struct node {
     pthread_mutex_t lock; /* of what follows; changed by the loop, read by the test */
     pthread_cond_t changed;
     unsigned ups, downs, messages, hoarded;
-    size_t bytes; /* of bodies */
+    size_t bytes;                       /* of bodies */
     struct link *links[NODE_LINKS_MAX]; /* those that are up */
     unsigned n_links;
     enum corolla_status down_status;
@@ -41,7 +41,7 @@ struct node {
     size_t header_size;
     uint8_t header[MSG_HEADER_MAX];
     struct body *body, *hoard;
-    uint64_t arrival[64]; /* streams of the last messages, in their order */
+    uint64_t arrival[64];                                /* streams of the last messages, in their order */
     void (*on_up)(struct node *node, struct link *link); /* on the loop; may be NULL */
 };
 
@@ -56,7 +56,8 @@ void node_do(struct node *node, void (*fn)(void *user), void *user);
 /* Dials and waits. NULL: failed, with *err. */
 struct link *node_dial(struct node *node, const struct node_ref *to, struct corolla_error *err);
 /* Sends a message of n body bytes (the pattern of node_fill), waiting for nothing. */
-enum corolla_status node_send(struct node *node, struct link *link, uint32_t stream, enum link_priority priority, const char *header, size_t n);
+enum corolla_status node_send(struct node *node, struct link *link, uint32_t stream, enum link_priority priority, const char *header,
+                              size_t n);
 void node_fill(uint8_t *data, size_t n, uint32_t seed);
 void node_release_hoard(struct node *node);
 

@@ -82,7 +82,8 @@ static void add_random(struct maker *m, const char *name, int64_t columns, int64
     for (int64_t i = 0; i < n; i++) values[i] = mean + deviation * next_normal(&state);
     if (rows == m->vocab.n)
         for (uint32_t token = 0; token < m->vocab.n; token++)
-            if (m->vocab.type[token] == 2 || m->vocab.type[token] == 3) memset(values + token * columns, 0, (size_t)columns * sizeof *values);
+            if (m->vocab.type[token] == 2 || m->vocab.type[token] == 3)
+                memset(values + token * columns, 0, (size_t)columns * sizeof *values);
     add(m, name, rows ? m->type : GGML_TYPE_F32, columns, rows, values);
     free(values);
 }

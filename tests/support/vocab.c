@@ -9,8 +9,9 @@
 
 enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, BYTE = 6 };
 
-static const char chat_template[] = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
-                                    "+ '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+static const char chat_template[] =
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' "
+    "+ '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 static uint32_t add(struct tiny_vocab *v, const char *text, int32_t type) {
     assert(v->n < TINY_VOCAB_MAX && strlen(text) < TINY_PIECE_MAX);

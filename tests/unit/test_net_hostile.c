@@ -128,8 +128,8 @@ static void only_ed25519_tls13_and_our_protocol_come_in(void **state) {
         enum raw_key key;
         const char *alpn;
         int version;
-    } wrong[] = {{RAW_RSA, "corolla/1", 0}, {RAW_EC, "corolla/1", 0},         {RAW_NONE, "corolla/1", 0},
-                 {RAW_ED25519, "h2", 0},    {RAW_ED25519, NULL, 0}, {RAW_ED25519, "corolla/1", TLS1_2_VERSION}};
+    } wrong[] = {{RAW_RSA, "corolla/1", 0}, {RAW_EC, "corolla/1", 0}, {RAW_NONE, "corolla/1", 0},
+                 {RAW_ED25519, "h2", 0},    {RAW_ED25519, NULL, 0},   {RAW_ED25519, "corolla/1", TLS1_2_VERSION}};
     unsigned before = ups();
     for (size_t i = 0; i < ARRAY_SIZE(wrong); i++) {
         int fd = raw_connect(node_port(&victim));

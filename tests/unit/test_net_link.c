@@ -381,13 +381,113 @@ static void stopping_is_quick_with_a_peer_that_takes_nothing(void **state) {
     node_stop(&b);
 }
 
+static void on_joined_close(void *user, struct link *link, const struct corolla_error *err) {
+    struct join *join = user;
+    if (link) link_close(link, COROLLA_OK, "not needed");
+    assert_true((link == NULL) == (err != NULL));
+    join->links[join->n++] = link;
+}
+static void dial_twice_and_close(void *user) {
+    struct join *join = user;
+    for (int i = 0; i < 2; i++) net_dial(join->a->net, net_self(join->b->net), on_joined_close, join);
+}
+
+static void who_waits_for_a_link_that_was_closed_is_told(void **state) {
+    (void)state;
+    struct node a, b;
+    node_open(&a);
+    node_open(&b);
+    struct join join = {&a, &b, {NULL}, 0};
+    node_do(&a, dial_twice_and_close, &join);
+    node_wait_downs(&a, 1);
+    assert_int_equal(join.n, 2);
+    assert_non_null(join.links[0]);
+    assert_null(join.links[1]);
+    node_stop(&a);
+    node_stop(&b);
+}
+
+static const struct node_ref *nowhere;
+static void dial_nowhere(void *user) {
+    struct join *join = user;
+    net_dial(join->a->net, nowhere, on_joined_close, join);
+}
+
+static void stopping_tells_who_dials(void **state) {
+    (void)state;
+    struct node a;
+    struct node_ref ref = {.n_addrs = 2, .addrs = {"192.0.2.1:9", "name.invalid:9"}};
+    node_open(&a);
+    nowhere = &ref;
+    struct join join = {&a, NULL, {NULL}, 0};
+    node_do(&a, dial_nowhere, &join);
+    node_stop(&a);
+    assert_int_equal(join.n, 1);
+    assert_null(join.links[0]);
+}
+
+static void a_stop_before_the_run_ends_the_run(void **state) {
+    (void)state;
+    struct node a;
+    struct net_config config;
+    node_prepare(&a, &config);
+    assert_int_equal(net_open(&a.net, &config, NULL), COROLLA_OK);
+    net_stop(a.net);
+    net_run(a.net);
+    node_stop(&a);
+}
+
+static void a_node_that_is_full_says_so(void **state) {
+    (void)state;
+    struct node a, b, c;
+    struct net_config config;
+    struct corolla_error err = {0};
+    node_prepare(&a, &config);
+    config.links_max = 1;
+    node_start(&a, &config);
+    node_open(&b);
+    node_open(&c);
+    assert_non_null(node_dial(&b, net_self(a.net), NULL));
+    node_wait_ups(&a, 1);
+    assert_null(node_dial(&c, net_self(a.net), &err));
+    assert_int_equal(err.status, COROLLA_BUSY);
+    assert_non_null(strstr(err.message, "all 1 links"));
+    node_stop(&c);
+    node_stop(&b);
+    node_stop(&a);
+}
+
+static void ipv6_works_where_the_machine_has_it(void **state) {
+    (void)state;
+    struct node a, b;
+    struct net_config config;
+    struct corolla_error err = {0};
+    node_prepare(&a, &config);
+    config.listen = "[::1]:0";
+    if (net_open(&a.net, &config, &err) != COROLLA_OK) {
+        assert_int_equal(err.status, COROLLA_IO);
+        node_stop(&a);
+        skip();
+    }
+    net_close(a.net);
+    a.net = NULL;
+    node_start(&a, &config);
+    node_open(&b);
+    assert_memory_equal(net_self(a.net)->addrs[0], "[::1]:", 6);
+    struct link *link = node_dial(&b, net_self(a.net), &err);
+    if (!link) fail_msg("%s", err.message);
+    assert_string_equal(link_address(link), net_self(a.net)->addrs[0]);
+    node_stop(&b);
+    node_stop(&a);
+}
+
 struct vanishing {
     struct node *node;
     struct raw *raw;
 };
 static void vanish_and_send(void *user) {
     struct vanishing *v = user;
-    const struct timespec a_moment = {0, 20000000}; /* for the kernel to hear of it */
+    const struct timespec a_moment = {0, 20000000};      /* for the kernel to hear of it */
     assert_false(raw_closed_within(raw_fd(v->raw), 50)); /* it has read everything, so it ends without a reset */
     raw_free(v->raw);
     nanosleep(&a_moment, NULL);
@@ -508,6 +608,11 @@ int main(void) {
         cmocka_unit_test(features_are_those_of_both),
         cmocka_unit_test(stopping_is_quick_with_a_peer_that_takes_nothing),
         cmocka_unit_test(writing_to_a_peer_that_vanished_raises_no_signal),
+        cmocka_unit_test(who_waits_for_a_link_that_was_closed_is_told),
+        cmocka_unit_test(stopping_tells_who_dials),
+        cmocka_unit_test(a_stop_before_the_run_ends_the_run),
+        cmocka_unit_test(a_node_that_is_full_says_so),
+        cmocka_unit_test(ipv6_works_where_the_machine_has_it),
         cmocka_unit_test(timers_fire_until_they_are_freed),
         cmocka_unit_test(a_net_that_never_ran_can_be_closed),
         cmocka_unit_test(what_is_announced_is_what_the_config_says),

@@ -26,7 +26,7 @@ struct pair {
     unsigned messages, frames;
     uint32_t last_id;
     size_t last_body;
-    uint8_t last_tag; /* first byte of the header */
+    uint8_t last_tag;  /* first byte of the header */
     struct body *kept; /* the bodies, when keep is set */
     bool keep;
     uint32_t slice; /* bytes that the receiver gets at a time; 0: all it wants */
@@ -140,7 +140,8 @@ static unsigned move_credit(struct pair *p) {
 
 static void move_all(struct pair *p) {
     do {
-        while (move_frame(p, NULL)) {}
+        while (move_frame(p, NULL)) {
+        }
     } while (move_credit(p) > 0);
 }
 
@@ -428,9 +429,7 @@ static void random_traffic_arrives_in_order(void **state) {
             case 2: move_credit(&p); break;
             case 3: release_kept(&p); break;
             case 4: budget_grant(&p.budget); break;
-            case 5:
-                streams_tick(rnd(2) ? &p.in : &p.out);
-                break;
+            case 5: streams_tick(rnd(2) ? &p.in : &p.out); break;
             default: move_frame(&p, NULL); break;
             }
         }
