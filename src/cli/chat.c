@@ -79,10 +79,10 @@ static char *read_message(const struct chat *c) {
     bool block = false, more = true;
     while (more) {
         prompt(c, text || block);
-        ssize_t n = getline(&line, &max, stdin);
-        if (n < 0 && errno == EINTR && !interrupt_ended()) {
+        errno = 0; /* the end of input leaves it alone */
+        ssize_t n = !c->terminal || interrupt_wait(STDIN_FILENO) ? getline(&line, &max, stdin) : -1;
+        if (n < 0 && (interrupt_take() || errno == EINTR) && !interrupt_ended()) {
             clearerr(stdin);
-            interrupt_take();
             fputs("\n(Ctrl-D or /exit leaves)\n", stderr);
             free(text);
             text = NULL;
@@ -103,7 +103,9 @@ static char *read_message(const struct chat *c) {
         more = block || continued;
     }
     free(line);
-    return text;
+    if (!interrupt_ended()) return text;
+    free(text);
+    return NULL;
 }
 
 /* ---- turns ----------------------------------------------------------------------------------------------------- */

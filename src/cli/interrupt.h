@@ -8,6 +8,8 @@
 void interrupt_watch(struct corolla_session *session);
 /* Whether a signal came since the last call. */
 bool interrupt_take(void);
+/* Waits until fd can be read; false when a signal came instead. */
+bool interrupt_wait(int fd);
 /* Whether SIGTERM came: the program should end. */
 bool interrupt_ended(void);
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+import pty
 import random
+import select
 import signal
 import subprocess
+import time
 import unittest
 
 from support import COROLLA, DEADLINE, SLOWER, Case, Server, joins
@@ -269,6 +272,44 @@ class Chat(Case):
         chat.send_signal(signal.SIGINT)
         _, errors = chat.communicate(b"/exit\n", timeout=DEADLINE)
         self.assertEqual(chat.returncode, 0, errors)
+
+    def test_on_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(self):
+        model = self.tiny_model(n_ctx=65536)
+        process, terminal = pty.fork()
+        if process == 0:
+            os.execve(COROLLA, [COROLLA, "chat", str(model), "--local", "--threads", "1", "--temp", "0", "-n", "60000", "--context", "65536"],
+                      self.environment())
+        self.addCleanup(os.close, terminal)
+        seen = b""
+
+        def wait_for(text):
+            nonlocal seen
+            deadline = time.monotonic() + DEADLINE
+            while text not in seen:
+                if not select.select([terminal], [], [], max(0, deadline - time.monotonic()))[0]:
+                    os.kill(process, signal.SIGKILL)
+                    os.waitpid(process, 0)
+                    self.fail(f"no {text} came, but {seen}")
+                seen += os.read(terminal, 4096)
+            seen = seen[seen.index(text) + len(text):]
+
+        wait_for(b"> ")
+        os.write(terminal, b"half a line\x03")
+        wait_for(b"leaves)")  # a hint
+        wait_for(b"> ")
+        os.write(terminal, b"hello\n")
+        wait_for(b"hello\r\n")  # the echo
+        while not seen:
+            seen += os.read(terminal, 1)  # the answer has begun
+        os.write(terminal, b"\x03")
+        wait_for(b"\r\n> ")
+        os.write(terminal, b"\x04")
+        try:
+            while os.read(terminal, 4096):
+                pass
+        except OSError:
+            pass  # how Linux says that the program closed the terminal
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), 0)
 
     def test_the_system_message_changes_the_answer(self):
         model = self.tiny_model(arch="qwen2")
