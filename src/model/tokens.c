@@ -16,9 +16,9 @@ struct text {
 };
 
 struct tokens {
-    uint32_t n, n_slots;  /* slots: a power of two, at most half full */
-    struct text *texts;   /* [n] */
-    uint32_t *slots;      /* number of a token plus one; 0: free */
+    uint32_t n, n_slots;                  /* slots: a power of two, at most half full */
+    struct text *texts;                   /* [n] */
+    uint32_t *slots;                      /* number of a token plus one; 0: free */
     char (*empty_names)[EMPTY_NAME_SIZE]; /* made with the first empty token */
 };
 
@@ -55,7 +55,8 @@ static enum corolla_status read_texts(struct tokens *v, const struct header_key 
         at += 8 + size;
         if (v->texts[i].size == 0 && !name_empty(v, i)) return err_set(err, COROLLA_NOMEM, "out of memory");
         uint32_t slot = find_slot(v, v->texts[i]);
-        if (v->slots[slot]) return err_set(err, COROLLA_FORMAT, "tokens %u and %u of the vocabulary have the same text", v->slots[slot] - 1, i);
+        if (v->slots[slot])
+            return err_set(err, COROLLA_FORMAT, "tokens %u and %u of the vocabulary have the same text", v->slots[slot] - 1, i);
         v->slots[slot] = i + 1;
     }
     return COROLLA_OK;
@@ -78,7 +79,8 @@ enum corolla_status tokens_check(const struct header *header, uint32_t n_vocab, 
     const char *model;
     size_t size;
     if (!header_find(header, "tokenizer.ggml.model")) return COROLLA_OK;
-    if (!header_string(header, "tokenizer.ggml.model", &model, &size)) return err_set(err, COROLLA_FORMAT, "tokenizer.ggml.model is no text");
+    if (!header_string(header, "tokenizer.ggml.model", &model, &size))
+        return err_set(err, COROLLA_FORMAT, "tokenizer.ggml.model is no text");
     if (is(model, size, "none") || is(model, size, "no_vocab")) return COROLLA_OK;
     if (!is(model, size, "llama") && !is(model, size, "gpt2"))
         return err_set(err, COROLLA_UNSUPPORTED, "tokenizer %.*s is not supported: llama and gpt2 are", size > 64 ? 64 : (int)size, model);

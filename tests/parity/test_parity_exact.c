@@ -242,7 +242,8 @@ static void check_long_context(enum corolla_kv kv, const char *type) {
     assert_true(tokens && prefix);
     for (size_t i = 0; i < 3; i++) {
         struct lane lane;
-        chain_open(&chain, &(struct chain_config){.path = path, .cuts = (uint32_t[]){1, 2}, .n_cuts = i == 1 ? 2 : 0, .threads = 1, .kv = kv});
+        chain_open(&chain,
+                   &(struct chain_config){.path = path, .cuts = (uint32_t[]){1, 2}, .n_cuts = i == 1 ? 2 : 0, .threads = 1, .kv = kv});
         random_tokens(9, chain.n_vocab, tokens, PREFIX + TAIL);
         rows[i] = malloc((size_t)TAIL * model.n_embd * sizeof *rows[i]);
         assert_non_null(rows[i]);

@@ -107,10 +107,12 @@ static void greedy_choices_agree_with_libllama_beyond_the_margin(void **state) {
             else if (row[theirs] - row[ours] <= MARGIN)
                 close++;
             else
-                fail_msg("prompt %u, position %u: corolla chose %u, libllama %u by %g", i, at, ours, theirs, (double)(row[theirs] - row[ours]));
+                fail_msg("prompt %u, position %u: corolla chose %u, libllama %u by %g", i, at, ours, theirs,
+                         (double)(row[theirs] - row[ours]));
         }
     }
-    print_message("%u of %u choices equal libllama's, %u others lie within a margin of %g\n", same, PROMPTS * NEW_TOKENS, close, (double)MARGIN);
+    print_message("%u of %u choices equal libllama's, %u others lie within a margin of %g\n", same, PROMPTS * NEW_TOKENS, close,
+                  (double)MARGIN);
     free(logits);
     free(texts);
     chain_close(&chain);
@@ -118,8 +120,8 @@ static void greedy_choices_agree_with_libllama_beyond_the_margin(void **state) {
 }
 
 /* Hidden states of n positions behind a prefix; the caller frees them. */
-static float *run(const char *path, const uint32_t *cuts, uint32_t n_cuts, uint32_t prefix, uint32_t prefix_chunk, uint32_t n, uint32_t chunk,
-                  size_t *out_size) {
+static float *run(const char *path, const uint32_t *cuts, uint32_t n_cuts, uint32_t prefix, uint32_t prefix_chunk, uint32_t n,
+                  uint32_t chunk, size_t *out_size) {
     struct chain chain;
     struct lane lane;
     chain_open(&chain, &(struct chain_config){.path = path, .cuts = cuts, .n_cuts = n_cuts, .threads = 1, .kv = COROLLA_KV_F16});

@@ -37,8 +37,8 @@ static void compare(const char *title, const float *ours, const float *theirs, s
     }
     print_message("%-40s max abs %.2e  nmse %.2e\n", title, worst, error / power);
     if (worst > allowed.max_abs || error / power > allowed.nmse)
-        fail_msg("%s: logits differ from libllama's: max abs %g (allowed %g), nmse %g (allowed %g)", title, worst, allowed.max_abs, error / power,
-                 allowed.nmse);
+        fail_msg("%s: logits differ from libllama's: max abs %g (allowed %g), nmse %g (allowed %g)", title, worst, allowed.max_abs,
+                 error / power, allowed.nmse);
 }
 
 static uint32_t argmax(const float *logits, uint32_t n) {
@@ -61,7 +61,8 @@ static void check_model(const char *title, const struct tiny_config *model, enum
     assert_int_equal(chain.n_vocab, oracle_n_vocab(oracle));
     random_tokens(model->seed, chain.n_vocab, tokens, POSITIONS);
     float *hidden = malloc((size_t)POSITIONS * chain.n_embd * sizeof *hidden);
-    float *ours = malloc((size_t)POSITIONS * chain.n_vocab * sizeof *ours), *theirs = malloc((size_t)POSITIONS * chain.n_vocab * sizeof *theirs);
+    float *ours = malloc((size_t)POSITIONS * chain.n_vocab * sizeof *ours),
+          *theirs = malloc((size_t)POSITIONS * chain.n_vocab * sizeof *theirs);
     assert_true(hidden && ours && theirs);
 
     lane_open(&lane, &chain, POSITIONS);
@@ -179,7 +180,8 @@ static void greedy_tokens_of_f32_weights_equal_libllamas(void **state) {
         assert_true(tiny_write(&c, path));
         struct oracle *oracle = oracle_open(path, 256, true);
         assert_non_null(oracle);
-        chain_open(&chain, &(struct chain_config){.path = path, .cuts = (uint32_t[]){1, 3, 5}, .n_cuts = 3, .threads = 1, .kv = COROLLA_KV_F32});
+        chain_open(&chain,
+                   &(struct chain_config){.path = path, .cuts = (uint32_t[]){1, 3, 5}, .n_cuts = 3, .threads = 1, .kv = COROLLA_KV_F32});
         for (uint32_t prompt = 0; prompt < 20; prompt++) check_greedy(&chain, oracle, prompt);
         chain_close(&chain);
         oracle_close(oracle);

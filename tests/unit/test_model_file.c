@@ -122,7 +122,8 @@ static void huge_counts_and_lengths_are_refused_before_allocating(void **state) 
         expect_u64(good.keys[0].name_at, counts[i], COROLLA_FORMAT, "", "length of a key's name");
         expect_u64(gguf_map_key(&good, "general.architecture")->value_at, counts[i], COROLLA_FORMAT, "", "length of a string");
         expect_u64(gguf_map_key(&good, "tokenizer.ggml.tokens")->value_at + 4, counts[i], COROLLA_FORMAT, "", "length of an array");
-        expect_u64(gguf_map_key(&good, "tokenizer.ggml.scores")->value_at + 4, counts[i], COROLLA_FORMAT, "", "length of an array of numbers");
+        expect_u64(gguf_map_key(&good, "tokenizer.ggml.scores")->value_at + 4, counts[i], COROLLA_FORMAT, "",
+                   "length of an array of numbers");
         expect_u64(good.tensors[0].name_at, counts[i], COROLLA_FORMAT, "", "length of a tensor's name");
     }
     expect_u64(8, good.n_tensors + 1, COROLLA_FORMAT, "", "one tensor more than there are");
@@ -168,7 +169,8 @@ static void impossible_tensor_infos_are_refused(void **state) {
     expect_u64(last->offset_at, good.size, COROLLA_FORMAT, "outside", "an offset behind the end");
     expect_u64(last->offset_at, UINT64_MAX - 31, COROLLA_FORMAT, "outside", "an offset that wraps around");
     expect_patched(k->name_at + 8, "blk.0.attn_v.weight", 19, COROLLA_FORMAT, "twice", "the same name twice");
-    expect_patched(k->name_at + 8, "blk.7.attn_k.weight", 19, COROLLA_UNSUPPORTED, "blk.7.attn_k.weight", "a tensor of a block that is not there");
+    expect_patched(k->name_at + 8, "blk.7.attn_k.weight", 19, COROLLA_UNSUPPORTED, "blk.7.attn_k.weight",
+                   "a tensor of a block that is not there");
     expect_patched(k->name_at + 8, "blk.0.attn_x.weight", 19, COROLLA_UNSUPPORTED, "blk.0.attn_x.weight", "a tensor that no row knows");
     expect_patched(k->name_at + 8, "blk.0\0attn_k.weight", 19, COROLLA_FORMAT, "name", "a NUL in a name");
 }
@@ -213,8 +215,13 @@ static void remove_key(struct gguf_context *g, struct ggml_context *tensors) {
 }
 
 static void every_hyperparameter_is_needed(void **state) {
-    static const char *const keys[] = {"general.architecture", "llama.context_length", "llama.embedding_length", "llama.block_count",
-                                       "llama.feed_forward_length", "llama.attention.head_count", "llama.attention.layer_norm_rms_epsilon"};
+    static const char *const keys[] = {"general.architecture",
+                                       "llama.context_length",
+                                       "llama.embedding_length",
+                                       "llama.block_count",
+                                       "llama.feed_forward_length",
+                                       "llama.attention.head_count",
+                                       "llama.attention.layer_norm_rms_epsilon"};
     const char *path = scratch_file("without.gguf");
     (void)state;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -224,10 +231,10 @@ static void every_hyperparameter_is_needed(void **state) {
     }
 }
 
-#define SETTER(function, type, key, ...)                                                                                                  \
-    static void function(struct gguf_context *g, struct ggml_context *tensors) {                                                          \
-        (void)tensors;                                                                                                                    \
-        gguf_set_val_##type(g, key, __VA_ARGS__);                                                                                         \
+#define SETTER(function, type, key, ...)                                                                                                   \
+    static void function(struct gguf_context *g, struct ggml_context *tensors) {                                                           \
+        (void)tensors;                                                                                                                     \
+        gguf_set_val_##type(g, key, __VA_ARGS__);                                                                                          \
     }
 SETTER(other_architecture, str, "general.architecture", "mamba")
 SETTER(architecture_number, u32, "general.architecture", 3)
@@ -409,7 +416,8 @@ static void use(const char *path) {
         !span_load(&span, engine, file, &config, &err) && !kv_open(&kv, span, 0, h->n_blocks, 4, &err)) {
         struct batch_item item = {.kv = kv, .position = 0, .n = 1, .in = hidden, .out = hidden};
         logits = malloc(h->n_vocab * sizeof *logits);
-        if (!edges_embed(edges, (int32_t[]){1}, 1, hidden, &err) && !span_forward(span, &item, 1, &err)) edges_logits(edges, hidden, 1, logits, &err);
+        if (!edges_embed(edges, (int32_t[]){1}, 1, hidden, &err) && !span_forward(span, &item, 1, &err))
+            edges_logits(edges, hidden, 1, logits, &err);
     }
     if (!vocab_open(&vocab, path, &err)) {
         int32_t *tokens = NULL;
@@ -443,7 +451,9 @@ static void flipped_bits_never_crash(void **state) {
         size_t keys_end = good.keys[12].name_at, tensors = good.tensors[0].name_at;
         for (size_t n = 1 + random_below(3); n > 0; n--) {
             size_t at = random_below(3);
-            at = at == 0 ? random_below(keys_end) : at == 1 ? tensors + random_below(good.header_size - tensors) : random_below(good.header_size);
+            at = at == 0   ? random_below(keys_end)
+                 : at == 1 ? tensors + random_below(good.header_size - tensors)
+                           : random_below(good.header_size);
             copy[at] ^= (uint8_t)(1u << random_below(8));
         }
         write_file(path, copy, good.size);

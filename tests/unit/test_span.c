@@ -47,7 +47,8 @@ static enum corolla_status forward(struct kv *kv, uint32_t position, uint32_t n,
     float *rows = calloc((size_t)n * chain.n_embd, sizeof *rows);
     assert_non_null(rows);
     for (size_t i = 0; i < (size_t)n * chain.n_embd; i++) rows[i] = (float)(i % 7) - 3.0f;
-    enum corolla_status status = span_forward(span, &(struct batch_item){.kv = kv, .position = position, .n = n, .in = rows, .out = rows}, 1, err);
+    enum corolla_status status =
+        span_forward(span, &(struct batch_item){.kv = kv, .position = position, .n = n, .in = rows, .out = rows}, 1, err);
     for (size_t i = 0; !status && i < (size_t)n * chain.n_embd; i++) assert_true(isfinite(rows[i]));
     free(rows);
     return status;
@@ -135,10 +136,8 @@ static void spans_and_tokens_outside_of_the_model_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blocks_outside_of_the_span_are_not_served),
-        cmocka_unit_test(a_full_pool_refuses_and_takes_back),
-        cmocka_unit_test(steps_that_do_not_fit_leave_the_session_as_it_was),
-        cmocka_unit_test(a_session_stands_once_in_a_batch),
+        cmocka_unit_test(blocks_outside_of_the_span_are_not_served),         cmocka_unit_test(a_full_pool_refuses_and_takes_back),
+        cmocka_unit_test(steps_that_do_not_fit_leave_the_session_as_it_was), cmocka_unit_test(a_session_stands_once_in_a_batch),
         cmocka_unit_test(spans_and_tokens_outside_of_the_model_are_refused),
     };
     int failed = cmocka_run_group_tests(tests, setup, teardown);
