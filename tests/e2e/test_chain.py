@@ -2,7 +2,7 @@
 
 import unittest
 
-from support import Case, joins
+from support import SLOWER, Case, joins
 
 TINY_CHAINS = (("0:5",), ("0:1", "1:5"), ("0:2", "2:3", "3:5"), ("0:1", "1:2", "2:3", "3:4", "4:5"))
 REAL_CHAINS = (("0:30",), ("0:11", "11:30"), ("0:4", "4:19", "19:30"), ("0:3", "3:4", "4:15", "15:28", "28:30"))
@@ -27,7 +27,10 @@ class Chains(Case):
         self.compare(self.tiny_model(arch="llama", type="f32", rope="llama3", tied=1), TINY_CHAINS[2:3], 64)
 
     def test_20_prompts_through_chains_of_the_real_model_equal_local(self):
-        self.compare(self.real_model(), REAL_CHAINS, 64)
+        if SLOWER > 1:  # the sanitizers' build repeats a part of it
+            self.compare(self.real_model(), REAL_CHAINS[2:3], 8)
+        else:
+            self.compare(self.real_model(), REAL_CHAINS, 64)
 
     def test_overlapping_spans_are_cut_to_a_chain(self):
         model = self.tiny_model(arch="qwen2")
