@@ -195,6 +195,7 @@ static void on_tick(uv_timer_t *timer) {
         }
     }
     streams_tick(&link->streams);
+    if (link->net->watching) uv_async_send(&link->net->wake); /* the system may have memory again: nobody tells us that */
     if (link->ping_value == 0) link->ping_value = now;
     link->ping_due = true;
     link_pump(link);

@@ -26,6 +26,7 @@ struct link {
     bool dialled, was_up, half_open;
     bool paused;      /* not read: over the budget of memory */
     unsigned writing; /* chunks that are with libuv */
+    bool mute;        /* a write failed: the end is about to be read */
     bool deaf;        /* the peer said GOODBYE: there is nobody to answer to */
     struct tls *tls;
     struct account *account;

@@ -55,6 +55,12 @@ static bool out_begin(struct link *link) {
     return true;
 }
 
+/* A peer that closed may have said why: what it sent last is read before the link is given up. */
+static void write_failed(struct link *link, int result) {
+    link->mute = true;
+    if (link->paused || link->state >= LINK_FLUSHING) link_fail(link, COROLLA_PEER_LOST, "the connection broke: %s", uv_strerror(result));
+}
+
 static void on_written(uv_write_t *request, int status) {
     struct chunk *chunk = request->data;
     struct link *link = chunk->link;
@@ -62,7 +68,7 @@ static void on_written(uv_write_t *request, int status) {
     link->writing--;
     if (link->state == LINK_CLOSING) return;
     if (status < 0)
-        link_fail(link, COROLLA_PEER_LOST, "the connection broke: %s", uv_strerror(status));
+        write_failed(link, status);
     else
         link_pump(link);
 }
@@ -80,7 +86,7 @@ static void out_end(struct link *link) {
     int result = uv_write(&chunk->request, (uv_stream_t *)&link->tcp, &buf, 1, on_written);
     if (result < 0) {
         chunk_give(net, chunk);
-        link_fail(link, COROLLA_PEER_LOST, "the connection broke: %s", uv_strerror(result));
+        write_failed(link, result);
         return;
     }
     link->writing++;
@@ -187,7 +193,7 @@ static void finish_flushing(struct link *link) {
 }
 
 void link_pump(struct link *link) {
-    if (link->state < LINK_GREETING || link->state > LINK_FLUSHING || link->writing > 0) return;
+    if (link->state < LINK_GREETING || link->state > LINK_FLUSHING || link->writing > 0 || link->mute) return;
     if (!out_begin(link)) return;
     while (link->net->out->buffer.used < CHUNK_PACK && send_next(link)) {
     }

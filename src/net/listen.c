@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define BACKLOG 256
+#define ACCEPT_AGAIN_MS 100 /* after there was no memory for a connection */
 
 static enum corolla_status resolve(struct net *net, const char *text, struct sockaddr_storage *out, struct corolla_error *err) {
     char host[ADDR_MAX];
@@ -35,6 +36,13 @@ static uint32_t half_open_from(const struct net *net, const struct sockaddr *sou
     return n;
 }
 
+static void on_connection(uv_stream_t *listener, int status);
+
+static void on_accept_again(uv_timer_t *timer) {
+    struct net *net = timer->data;
+    on_connection((uv_stream_t *)&net->listener, 0);
+}
+
 static void on_connection(uv_stream_t *listener, int status) {
     struct net *net = listener->data;
     if (status < 0) {
@@ -42,8 +50,10 @@ static void on_connection(uv_stream_t *listener, int status) {
         return;
     }
     struct link *link = link_new(net, false);
-    net->accept_held = !link;
-    if (!link) return; /* libuv holds the connection back, and stops listening, until listen_retry() */
+    if (!link) { /* libuv holds the connection back, and listens no more until it is taken */
+        uv_timer_start(&net->timer, on_accept_again, ACCEPT_AGAIN_MS, 0);
+        return;
+    }
     int size = sizeof(link->remote);
     const struct sockaddr *source = (const struct sockaddr *)&link->remote;
     if (uv_accept(listener, (uv_stream_t *)&link->tcp) != 0 ||
@@ -60,10 +70,6 @@ static void on_connection(uv_stream_t *listener, int status) {
         link_fail(link, COROLLA_BUSY, "%u connections of this address are half-open", net->config.half_open_per_address_max);
     else
         link_accepted(link);
-}
-
-void listen_retry(struct net *net) {
-    if (net->accept_held && net->listening) on_connection((uv_stream_t *)&net->listener, 0);
 }
 
 static enum corolla_status bind_and_listen(struct net *net, const char *text, struct sockaddr_storage *at, struct corolla_error *err) {

@@ -46,11 +46,10 @@ struct net {
     struct node_ref self;
     uv_loop_t loop;
     uv_async_t wake;
-    uv_timer_t stop_timer;
+    uv_timer_t timer; /* to accept again; then for the end of stopping */
     uv_tcp_t listener;
     bool listening, stopping;
-    bool watching;    /* the pool tells when memory comes back */
-    bool accept_held; /* there was no memory for a connection */
+    bool watching; /* the pool tells when memory comes back */
     struct tls_context *tls;
     struct pool *pool;
     struct budget budget;
@@ -72,7 +71,6 @@ struct net {
 
 /* listen.c */
 enum corolla_status listen_open(struct net *net, const struct net_config *config, struct corolla_error *err);
-void listen_retry(struct net *net); /* accepts a connection that was held back */
 /* dial.c */
 void dial_link_up(struct net *net, struct link *link); /* somebody may wait for this node */
 void dial_stop_all(struct net *net);

@@ -118,7 +118,7 @@ static void cut_all(uv_timer_t *timer) {
 }
 
 void net_link_gone(struct net *net) {
-    if (net->budget.first || net->accept_held) uv_async_send(&net->wake); /* what it held and was promised is free */
+    if (net->budget.first) uv_async_send(&net->wake); /* what it held is free */
     if (net->stopping && !net->first) uv_stop(&net->loop);
 }
 
@@ -130,7 +130,7 @@ static void begin_stop(struct net *net) {
     }
     dial_stop_all(net);
     for (struct link *link = net->first; link; link = link->next) link_close(link, COROLLA_OK, "this node is leaving");
-    uv_timer_start(&net->stop_timer, cut_all, STOP_MS, 0);
+    uv_timer_start(&net->timer, cut_all, STOP_MS, 0);
     if (!net->first) uv_stop(&net->loop);
 }
 
@@ -143,7 +143,6 @@ static void on_wake(uv_async_t *wake) {
     struct net *net = wake->data;
     run_posts(net);
     relieve(net);
-    listen_retry(net);
     if (atomic_load(&net->stop_asked) && !net->stopping) begin_stop(net);
 }
 
@@ -188,8 +187,8 @@ enum corolla_status net_open(struct net **out_net, const struct net_config *conf
     net->config.announces = NULL;
     net->self.id = *identity_id(config->identity);
     int result = uv_async_init(&net->loop, &net->wake, on_wake);
-    uv_timer_init(&net->loop, &net->stop_timer);
-    net->wake.data = net->stop_timer.data = net;
+    uv_timer_init(&net->loop, &net->timer);
+    net->wake.data = net->timer.data = net;
     status = result != 0 ? err_set(err, COROLLA_IO, "cannot start a loop: %s", uv_strerror(result)) : open_parts(net, config, err);
     if (status != COROLLA_OK) {
         net_close(net);
@@ -236,7 +235,7 @@ struct net_timer {
 static void close_handle(uv_handle_t *handle, void *user) {
     struct net *net = user;
     if (uv_is_closing(handle)) return;
-    bool own = handle == (uv_handle_t *)&net->wake || handle == (uv_handle_t *)&net->stop_timer || handle == (uv_handle_t *)&net->listener;
+    bool own = handle == (uv_handle_t *)&net->wake || handle == (uv_handle_t *)&net->timer || handle == (uv_handle_t *)&net->listener;
     uv_close(handle, own ? NULL : on_timer_closed); /* when no link and no dial is left, the others are net_timers */
 }
 
@@ -245,7 +244,7 @@ void net_close(struct net *net) {
     claim_thread(net);
     if (net->tls && !net->stopping && net->posts) { /* it never ran: dials may be waiting */
         dial_stop_all(net);
-        cut_all(&net->stop_timer);
+        cut_all(&net->timer);
     }
     uv_walk(&net->loop, close_handle, net);
     uv_run(&net->loop, UV_RUN_DEFAULT); /* close callbacks; a name that is being resolved is waited for */
