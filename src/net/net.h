@@ -38,7 +38,8 @@ struct net_events {
     void (*on_up)(void *user, struct link *link);
     /* A whole message. The callee owns msg->body and gives it back with net_body_free(). */
     void (*on_message)(void *user, struct link *link, uint32_t stream, struct message *msg);
-    /* A link that was up is gone; it is freed after the call. status says why: PEER_LOST, TIMEOUT, PEER_FAULT, OK (our own close). */
+    /* A link that was up is gone; it is freed after the call. status says why: PEER_LOST, TIMEOUT, PEER_FAULT,
+     * OK (our own close), NOMEM or BUSY (this node had no memory left for what the peer sent). */
     void (*on_down)(void *user, struct link *link, enum corolla_status status, const char *why);
     void *user;
 };
@@ -52,7 +53,8 @@ struct net_config {
     struct net_events events;
     uint32_t handshake_ms, ping_ms, dead_ms, message_ms, dial_ms;
     uint32_t half_open_max, half_open_per_address_max, links_max;
-    size_t link_bytes_max;  /* received and not yet given back, per link: over it the socket is not read */
+    size_t link_bytes_max;  /* received and not yet given back, per link: over it the socket is not read. 80 MiB at least;
+                             * large messages may use 7/8 of it */
     size_t total_bytes_max; /* the same over all links */
 };
 void net_config_default(struct net_config *config);
@@ -88,7 +90,9 @@ void link_set_user(struct link *link, void *user);
 uint32_t link_stream_new(struct link *link);
 
 enum link_priority { LINK_URGENT, LINK_BULK };
-/* Queues a message. The header is copied; the body is taken. NOMEM when the link's queue is full (the body is then freed). */
+/* Queues a message. The header is copied; the body is taken. NOMEM when the link's queue (link_bytes_max, or
+ * STREAM_SEND_MAX streams) is full, PEER_LOST when the link is closing, INVALID for stream 0 and sizes over the limits of frame.h;
+ * the body is then freed. */
 enum corolla_status link_send(struct link *link, uint32_t stream, enum link_priority priority, enum msg_kind kind, const uint8_t *header,
                               size_t header_size, struct body *body);
 /* Says GOODBYE with the reason and closes; on_down follows with OK, later. PEER_FAULT is for peers that broke the protocol. */
