@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Configures (once) and builds a folder: build.sh FOLDER [CMake options ...]. Says nothing when there is nothing to do.
+# Configures (once) and builds a folder: build.sh FOLDER [CMake options ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,8 +20,7 @@ if [ ! -f "$folder/build.ninja" ] || [ "$(cat "$folder/.options" 2>/dev/null)" !
   }
   printf '%s' "$wanted" >"$folder/.options"
 fi
-if ninja -C "$folder" -n 2>/dev/null | grep -q 'no work to do'; then exit 0; fi
-printf 'build: compiling %s\n' "$folder" >&2
+printf 'build: bringing %s up to date\n' "$folder" >&2
 if [ -t 2 ]; then
   NINJA_STATUS='build: %f of %t ' ninja -C "$folder" >&2 # one line that counts up
   exit
