@@ -12,6 +12,8 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "text/rules.h"
+#include "text/whole.h"
 
 #define GRAMMAR_SIZE_MAX 65536 /* bytes; libllama recurses over chains of rules */
 #define DEPTH_MAX 128          /* groups in groups */
@@ -23,6 +25,12 @@ struct name {
     const char *at; /* where it stands first */
     size_t size;
     bool defined;
+    uint32_t rule; /* its number in rules */
+};
+
+struct item { /* of a sequence */
+    uint32_t symbol;
+    size_t n_elements; /* 0: an empty text */
 };
 
 struct parser {
@@ -31,6 +39,7 @@ struct parser {
     size_t n_elements;
     size_t n_names;
     struct name *names; /* [NAMES_MAX] */
+    struct rules rules; /* named ones, groups and repetitions */
     enum corolla_status status;
     struct corolla_error *err;
 };
@@ -68,21 +77,23 @@ static void add_elements(struct parser *p, size_t n) {
     if (p->n_elements > ELEMENTS_MAX) refuse(p, p->at, 0, "texts and repetitions are too many; shorten them");
 }
 
-static void take_name(struct parser *p, bool defines) {
+/* The number of the rule whose name stands here. */
+static uint32_t take_name(struct parser *p, bool defines) {
     const char *at = p->at;
     while (is_word(*p->at)) p->at++;
     size_t size = (size_t)(p->at - at), i = 0;
     if (size == 0) {
         refuse(p, at, strcspn(at, "\r\n"), "there should be a rule's name (letters, digits, -) at");
-        return;
+        return 0;
     }
     while (i < p->n_names && !(p->names[i].size == size && memcmp(p->names[i].at, at, size) == 0)) i++;
     if (i == NAMES_MAX) {
         refuse(p, at, 0, "there are more than 2048 rules");
-        return;
+        return 0;
     }
-    if (i == p->n_names) p->names[p->n_names++] = (struct name){.at = at, .size = size};
+    if (i == p->n_names) p->names[p->n_names++] = (struct name){.at = at, .size = size, .rule = rules_add(&p->rules)};
     if (defines) p->names[i].defined = true;
+    return p->names[i].rule;
 }
 
 /* A character of a text or class, perhaps with a backslash. */
@@ -118,10 +129,13 @@ static void take_token(struct parser *p) {
     const char *begin = p->at;
     p->at += *p->at == '!';
     const char *close = *p->at == '<' ? strchr(p->at, '>') : NULL;
+    bool number = close && p->at[1] == '[';
+    size_t digits = number ? strspn(p->at + 2, "0123456789") : 0;
+    if (number && (digits == 0 || digits > 9 || p->at[2 + digits] != ']' || p->at + 3 + digits != close)) close = NULL;
     if (close)
         p->at = close + 1;
     else
-        refuse(p, begin, strcspn(begin, "\r\n"), "there should be a <token> at");
+        refuse(p, begin, strcspn(begin, "\r\n"), "there should be a <token> or <[number]> at");
 }
 
 static unsigned long take_number(struct parser *p, bool newlines) {
@@ -132,81 +146,123 @@ static unsigned long take_number(struct parser *p, bool newlines) {
     return n;
 }
 
-/* "{m}", "{m,}" or "{m,n}"; returns the larger number. */
-static unsigned long take_braces(struct parser *p, bool newlines) {
+struct times {
+    unsigned long least, most; /* most of an open end: least */
+    bool open;
+};
+
+/* "{m}", "{m,}" or "{m,n}". */
+static struct times take_braces(struct parser *p, bool newlines) {
     const char *begin = p->at++;
+    struct times t = {0};
     skip_space(p, newlines);
     bool good = is_digit(*p->at);
-    unsigned long least = take_number(p, newlines), most = least;
+    t.least = t.most = take_number(p, newlines);
     if (good && *p->at == ',') {
         p->at++;
         skip_space(p, newlines);
-        if (is_digit(*p->at)) most = take_number(p, newlines);
+        t.open = !is_digit(*p->at);
+        if (!t.open) t.most = take_number(p, newlines);
     }
-    good = good && *p->at == '}' && least <= most && most <= REPEAT_MAX;
+    good = good && *p->at == '}' && t.least <= t.most && t.most <= REPEAT_MAX;
     if (good)
         p->at++;
     else
         refuse(p, begin, strcspn(begin, "\r\n"), "a repetition is {m}, {m,} or {m,n} of at most 2000, not");
-    return most;
+    return t;
 }
 
-static void take_alternates(struct parser *p, bool nested);
+static struct times take_times(struct parser *p, bool newlines) {
+    if (*p->at == '{') return take_braces(p, newlines);
+    char kind = *p->at++;
+    return (struct times){.least = kind == '+', .most = 1, .open = kind != '?'};
+}
 
-/* Returns how many elements are repeated when a repetition follows. */
-static size_t take_item(struct parser *p) {
-    if (*p->at == '"') return take_literal(p, '"', "this text does not end:");
-    if (*p->at == '[') return take_literal(p, ']', "this character class does not end:");
-    if (*p->at == '<' || *p->at == '!') {
-        take_token(p);
-    } else if (*p->at == '.') {
-        p->at++;
-    } else if (*p->at == '(') {
-        const char *begin = p->at++;
-        if (++p->depth > DEPTH_MAX) {
-            refuse(p, begin, 0, "groups are nested deeper than 128; make rules of them");
-            return 0;
-        }
-        skip_space(p, true);
-        take_alternates(p, true);
-        p->depth--;
-        if (!p->status && *p->at != ')') refuse(p, begin, strcspn(begin, "\r\n"), "this group does not end:");
-        if (!p->status) p->at++;
-    } else {
-        take_name(p, false);
+static void take_alternates(struct parser *p, uint32_t rule, bool nested);
+
+static uint32_t take_group(struct parser *p) {
+    const char *begin = p->at++;
+    uint32_t rule = rules_add(&p->rules);
+    if (++p->depth > DEPTH_MAX) {
+        refuse(p, begin, 0, "groups are nested deeper than 128; make rules of them");
+        return rule;
     }
-    return 1;
+    skip_space(p, true);
+    take_alternates(p, rule, true);
+    p->depth--;
+    if (!p->status && *p->at != ')') refuse(p, begin, strcspn(begin, "\r\n"), "this group does not end:");
+    if (!p->status) p->at++;
+    return rule;
 }
 
-static void take_sequence(struct parser *p, bool nested) {
+static struct item take_item(struct parser *p) {
+    struct item item = {.symbol = RULES_TERMINAL, .n_elements = 1};
+    if (*p->at == '"')
+        item.n_elements = take_literal(p, '"', "this text does not end:");
+    else if (*p->at == '[')
+        item.n_elements = take_literal(p, ']', "this character class does not end:");
+    else if (*p->at == '<' || *p->at == '!')
+        take_token(p);
+    else if (*p->at == '.')
+        p->at++;
+    else
+        item.symbol = *p->at == '(' ? take_group(p) : take_name(p, false);
+    return item;
+}
+
+/* Takes one repetition of the item; afterwards item is the whole. What libllama makes of it, as far as first symbols go:
+ * N ::= item N | nothing, for an open end, or N ::= item | nothing; behind one item when there is at least one. */
+static void take_repetition(struct parser *p, struct item *item, bool newlines) {
+    if (item->n_elements == 0) {
+        refuse(p, p->at, strcspn(p->at, "\r\n"), "an empty text cannot be repeated:");
+        return;
+    }
+    struct times t = take_times(p, newlines);
+    item->n_elements *= t.most == 0 && !t.open ? 0 : t.most + 1;
+    add_elements(p, item->n_elements);
+    if (t.least == 1 && t.most == 1 && !t.open) return;
+    uint32_t tail = rules_add(&p->rules), whole = rules_add(&p->rules);
+    rules_produce(&p->rules, tail, (uint32_t[]){item->symbol, tail}, t.open ? 2 : 1);
+    rules_produce(&p->rules, tail, NULL, 0);
+    rules_produce(&p->rules, whole, (uint32_t[]){item->symbol, item->symbol, tail}, 3);
+    item->symbol = t.least == 0 ? tail : whole;
+}
+
+static void take_sequence(struct parser *p, uint32_t rule, bool nested) {
+    uint32_t *symbols = NULL;
+    size_t n = 0, max = 0;
     while (!p->status && *p->at && (is_word(*p->at) || strchr("\"[<!.(", *p->at))) {
-        size_t n = take_item(p) + 1;
-        add_elements(p, n);
+        struct item item = take_item(p);
+        add_elements(p, item.n_elements + 1);
         if (!p->status) skip_space(p, nested);
         while (!p->status && *p->at && strchr("*+?{", *p->at)) {
-            unsigned long times = 2;
-            if (*p->at == '{')
-                times = take_braces(p, nested);
-            else
-                p->at++;
-            n = n * (times + 1);
-            add_elements(p, n);
+            take_repetition(p, &item, nested);
             if (!p->status) skip_space(p, nested);
         }
+        if (item.n_elements == 0) continue;
+        if (n == max) {
+            uint32_t *bigger = realloc(symbols, (max = 2 * max + 8) * sizeof *symbols);
+            p->rules.failed = p->rules.failed || !bigger;
+            if (!bigger) break;
+            symbols = bigger;
+        }
+        symbols[n++] = item.symbol;
     }
+    rules_produce(&p->rules, rule, symbols, n);
+    free(symbols);
 }
 
-static void take_alternates(struct parser *p, bool nested) {
-    take_sequence(p, nested);
+static void take_alternates(struct parser *p, uint32_t rule, bool nested) {
+    take_sequence(p, rule, nested);
     while (!p->status && *p->at == '|') {
         p->at++;
         skip_space(p, true);
-        take_sequence(p, nested);
+        take_sequence(p, rule, nested);
     }
 }
 
 static void take_rule(struct parser *p) {
-    take_name(p, true);
+    uint32_t rule = take_name(p, true);
     if (p->status) return;
     skip_space(p, false);
     if (strncmp(p->at, "::=", 3) != 0) {
@@ -215,7 +271,7 @@ static void take_rule(struct parser *p) {
     }
     p->at += 3;
     skip_space(p, true);
-    take_alternates(p, false);
+    take_alternates(p, rule, false);
     if (!p->status && *p->at && *p->at != '\r' && *p->at != '\n') refuse(p, p->at, strcspn(p->at, "\r\n"), "this belongs to no rule:");
     if (!p->status) skip_space(p, true);
 }
@@ -234,11 +290,18 @@ enum corolla_status grammar_check(const char *text, struct corolla_error *err) {
     size_t size = strlen(text);
     if (size > GRAMMAR_SIZE_MAX)
         return err_set(err, COROLLA_INVALID, "the grammar has %zu bytes; at most %d are possible", size, GRAMMAR_SIZE_MAX);
+    if (whole_prefix(text, size) < size)
+        return err_set(err, COROLLA_INVALID, "the grammar is not UTF-8 at byte %zu", whole_prefix(text, size));
     struct parser p = {.text = text, .at = text, .err = err, .names = malloc(NAMES_MAX * sizeof *p.names)};
     if (!p.names) return err_set(err, COROLLA_NOMEM, "out of memory for a grammar");
     skip_space(&p, true);
     while (!p.status && *p.at) take_rule(&p);
     if (!p.status) check_names(&p);
+    if (!p.status && rules_left_recursive(&p.rules))
+        p.status = p.rules.failed ? err_set(err, COROLLA_NOMEM, "out of memory for a grammar")
+                                  : err_set(err, COROLLA_INVALID,
+                                            "the grammar has a rule or a repetition that can begin with itself (left recursion)");
+    rules_release(&p.rules);
     free(p.names);
     return p.status;
 }

@@ -8,7 +8,8 @@
 
 #include <corolla.h>
 
-/* INVALID, with the line, when it is none. Left recursion and the names of tokens are left to libllama. */
+/* INVALID, with the line, when it is none. The names of <tokens> are left to libllama. Not done: grammars that are good and slow,
+ * such as a hundred repetitions of what can be empty. */
 enum corolla_status grammar_check(const char *text, struct corolla_error *err);
 
 #endif

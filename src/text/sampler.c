@@ -62,9 +62,7 @@ static enum corolla_status sampler_make(struct sampler *s, const struct vocab *v
     if (!s->candidates || !s->chain) return err_set(err, COROLLA_NOMEM, "out of memory for a sampler over %u tokens", s->n_vocab);
     if (p->grammar) {
         s->grammar = llama_sampler_init_grammar(vocab_llama(vocab), p->grammar, "root");
-        if (!s->grammar)
-            return err_set(err, COROLLA_INVALID,
-                           "the grammar cannot be used: a rule begins with itself (left recursion), or a <token> is none of this model");
+        if (!s->grammar) return err_set(err, COROLLA_INVALID, "libllama cannot use the grammar; a <token> in it may be none of this model");
     }
     if (p->repeat_penalty < 1.0f || p->repeat_penalty > 1.0f) {
         s->penalty = llama_sampler_init_penalties((int32_t)s->n_vocab, PENALTY_TOKENS, p->repeat_penalty, 0.0f, 0.0f);

@@ -11,10 +11,12 @@
 
 #include "support/scratch.h"
 #include "support/tiny.h"
+#include "support/vocab.h"
 #include "text/grammar.h"
 #include "text/text.h"
 
 static struct vocab *vocab;
+static float logits[TINY_VOCAB_MAX];
 
 static const struct corolla_sampling greedy = {.temp = 0, .top_p = 1, .repeat_penalty = 1};
 
@@ -28,6 +30,10 @@ static void grammars_that_are_good_are_good_for_libllama_too(void **state) {
         "root ::= \"\xc3\xa9\" [\xe2\x82\xac] rule-2\nrule-2 ::= rule-2x\nrule-2x ::= \"(((((\" [(((] # ((((",
         "root ::= \"a\"{0} \"b\"{3} \"c\"{1,} \"d\"{ 0 , 2 } (\"e\"{2}){2}",
         "root ::= <[3]> !<[4]>",
+        "root ::= \"\" | \"a\" root | x root\nx ::= \"y\"? \"z\"",
+        "root ::= ((\"a\"?))*",
+        "root ::= (ws (\"a\" | item?))*\nws ::= [ ]*\nitem ::= \"(\" root \")\"",
+        "root ::= (\"a\"?){0,3} \"b\"?{2}",
         "root ::= [a-z]*\nroot ::= \"b\"",
     };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
@@ -37,6 +43,7 @@ static void grammars_that_are_good_are_good_for_libllama_too(void **state) {
         params.grammar = good[i];
         if (grammar_check(good[i], &err)) fail_msg("%s: %s", good[i], err.message);
         if (sampler_new(&sampler, vocab, &params, &err)) fail_msg("%s: %s", good[i], err.message);
+        for (int k = 0; k < 3; k++) sampler_sample(sampler, logits);
         sampler_free(sampler);
     }
 }
@@ -68,6 +75,17 @@ static void what_is_wrong_is_told_with_its_line(void **state) {
         {"root ::= \"a\"{1", "repetition"},
         {"root ::= <think", "token"},
         {"root ::= !x", "token"},
+        {"root ::= <[x]>", "token"},
+        {"root ::= <[99999999999999999999]>", "token"},
+        {"root ::= \"\"*", "empty"},
+        {"root ::= []{2}", "empty"},
+        {"root ::= \"a\"{0}{2}", "empty"},
+        {"root ::= \"\xff\"", "UTF-8"}, /* libllama would read behind the end */
+        {"root ::= root \"a\"", "left"},
+        {"root ::= a root \"x\" | \"y\"\na ::= b\nb ::= | c\nc ::= \"c\"?",
+         "left"}, /* these and the next libllama follows until memory is gone */
+        {"root ::= ((\"a\"|\"b\")*)root{2}", "left"},
+        {"root ::= (\"a\"?) root \"b\" | \"c\"", "left"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         struct corolla_error err;
