@@ -56,17 +56,19 @@ static void give_back(struct run *run) {
 static bool feed(struct run *run, const uint8_t *data, size_t size, size_t slice) {
     struct corolla_error err;
     uint32_t id, amount;
-    for (size_t n; size > 0; size -= n, data += data ? n : 0) {
+    for (size_t n; size > 0; size -= n) {
         uint8_t *at = NULL;
         enum receive_event event = RECEIVE_NOTHING;
         n = receive_want(&run->receiver, &at);
         must(n > 0);
         n = n > size ? size : n;
         n = n > slice ? slice : n;
-        if (data)
+        if (data) {
             memcpy(at, data, n);
-        else
+            data += n;
+        } else {
             memset(at, 0, n);
+        }
         if (receive_got(&run->receiver, n, &event, &err) != COROLLA_OK) return false;
         take_event(run, event);
         /* a header of 24 KiB and the first bytes of a message may stand on every half-sent one beside what the budget allows */
