@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import signal
 import statistics
 import sys
 import tempfile
@@ -150,6 +151,7 @@ def parse_arguments():
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
     os.chdir(pathlib.Path(__file__).resolve().parent.parent)
     command = " ".join(["bench/run.py"] + sys.argv[1:])
     args = parse_arguments()
