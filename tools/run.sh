@@ -45,5 +45,5 @@ for ((i = 0; i < servers; i++)); do
   say "server $((i + 1)) of $servers is ready with blocks $(sed -n 's/^ready //p' "$home/server-$i")"
 done
 chat=()
-if head -c 67108864 "$model" | grep -qa tokenizer.chat_template; then chat=(--chat); fi # else the prompt goes in as it is
+if grep -qa tokenizer.chat_template < <(head -c 67108864 "$model"); then chat=(--chat); fi # else the prompt goes in as it is
 "$bin" run "$model" "${joins[@]}" --no-lan ${chat[@]+"${chat[@]}"} --trace -n 120 --temp 0 -p "$prompt"
