@@ -28,7 +28,7 @@ class Corolla:
 
     def bench(self, chain, prefill, decode):
         result = self.json("bench", *chain, "-p", str(prefill), "-n", str(decode), "--repetitions", "1")
-        return {"prefill": result["prefill_tokens_per_s"], "decode": result["decode_tokens_per_s"]}
+        return {"prefill": result["prefill_tokens_per_s"], "decode": result["decode_tokens_per_s"]}  # 0 where nothing was asked
 
     def bench_peak_memory(self, chain, prefill, decode):
         """The peak resident bytes of a client that does a benchmark's work."""

@@ -59,28 +59,30 @@ def check_parity(corolla, chains, n):
 
 
 class Rounds:
-    """One measurement of every side per round."""
+    """Speeds of both sides by (chain, threads, fast) and kind."""
 
     def __init__(self, args, corolla, peer, chains):
         self.args, self.corolla, self.peer, self.chains = args, corolla, peer, chains
         self.ours, self.theirs = {}, {}
 
-    def note(self, store, key, speeds):
-        for kind, speed in speeds.items():
-            store.setdefault((key, kind), []).append(speed)
+    def pair(self, turn, key, kind):
+        """One side, then at once the other; who begins changes with the turn, so that a drift of the machine helps nobody."""
+        chain, threads, fast = key
+        sizes = (0, self.args.decode) if kind == "decode" else (self.args.prefill, 0)
+        flags = self.chains.get(chain) or ["--local", "--threads", str(threads)] + ["--fast"] * fast
+        sides = [(self.ours, lambda: self.corolla.bench(flags, *sizes))]
+        if self.peer:
+            sides.append((self.theirs, lambda: self.peer.bench(threads, fast, *sizes)))
+        for store, measure in sides if turn % 2 == 0 else reversed(sides):
+            store.setdefault((key, kind), []).append(measure()[kind])
 
-    def run(self):
+    def run(self, turn, kind):
         for threads in self.args.threads:
-            for fast in (False, True):
-                key = ("local", threads, fast)
-                flags = ["--local", "--threads", str(threads)] + ["--fast"] * fast
-                self.note(self.ours, key, self.corolla.bench(flags, self.args.prefill, self.args.decode))
-                if self.peer:
-                    self.note(self.theirs, key, self.peer.bench(threads, fast, self.args.prefill, self.args.decode))
-        for name, joins in self.chains.items():
-            self.note(self.ours, (name, 1, False), self.corolla.bench(joins, self.args.prefill, self.args.decode))
-            if self.peer:
-                self.note(self.theirs, (name, 1, False), self.peer.bench(1, False, self.args.prefill, self.args.decode))
+            self.pair(turn, ("local", threads, False), kind)
+            if kind == "prefill":
+                self.pair(turn, ("local", threads, True), kind)
+        for name in self.chains:
+            self.pair(turn, (name, 1, False), kind)
 
     def fill(self, table):
         def row(what, key, kind, goal):
@@ -137,7 +139,7 @@ def parse_arguments():
     parser.add_argument("--model", help="a GGUF file (the default model)")
     parser.add_argument("--peer", help="llama-bench (built by bench/peers.sh)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, no peer")
-    parser.add_argument("--rounds", type=int, help="rounds (5)")
+    parser.add_argument("--rounds", type=int, help="rounds of prefill, half of those of decode (5)")
     parser.add_argument("--only", choices=["speed", "rest"], help="leave the other half out")
     args = parser.parse_args()
     args.rounds = args.rounds or (1 if args.quick else 5)
@@ -156,7 +158,7 @@ def main():
     command = " ".join(["bench/run.py"] + sys.argv[1:])
     args = parse_arguments()
     table = Table()
-    print(f"`{command}`, {machine.describe()}, {args.rounds} rounds, {pathlib.Path(args.model).name}\n", flush=True)
+    print(f"`{command}`, {machine.describe()}, {2 * args.rounds} rounds of decode, {args.rounds} of prefill, {pathlib.Path(args.model).name}\n", flush=True)
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         corolla = Corolla(args.bin, args.model, home)
         if args.only != "rest":
@@ -166,9 +168,10 @@ def main():
             chains = {"one server": one.joins(), "three servers": three.joins()}
             print("parity: " + check_parity(corolla, chains, args.decode) + "\n", flush=True)
             rounds = Rounds(args, corolla, Peer(args.peer, args.model) if args.peer else None, chains)
-            for i in range(args.rounds):
-                rounds.run()
-                print(f"bench: round {i + 1} of {args.rounds}", file=sys.stderr)
+            for kind, n in (("decode", 2 * args.rounds), ("prefill", args.rounds)):  # decoding is short and varies more
+                for turn in range(n):
+                    rounds.run(turn, kind)
+                    print(f"bench: {kind}, round {turn + 1} of {n}", file=sys.stderr)
             rounds.fill(table)
             stack.close()
         if args.only != "speed":
