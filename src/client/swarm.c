@@ -201,7 +201,7 @@ enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct 
     swarm->wire = config->wire;
     swarm->want_exact = config->exact;
     swarm->timeout_ms = config->timeout_ms == 0 ? TIMEOUT_DEFAULT_MS : config->timeout_ms;
-    struct engine_config engine = {.threads = config->threads, .device = config->device, .fast = config->fast};
+    struct engine_config engine = {.threads = config->threads, .device = config->device, .fast = config->fast, .awake = config->local};
     if (engine.threads == 0 && !config->local) engine.threads = 1;
     enum corolla_status status = engine_new(&swarm->engine, &engine, err);
     if (status == COROLLA_OK) status = edges_load(&swarm->edges, swarm->engine, model->file, err);

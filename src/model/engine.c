@@ -72,9 +72,9 @@ static uint32_t count_cores(void) {
     return n > 0 && n <= GGML_MAX_N_THREADS ? (uint32_t)n : 1;
 }
 
-/* An own pool that sleeps between graphs (poll 0): an idle engine costs nothing, and no thread is made per graph. The CPU
+/* An own pool that sleeps between graphs: an idle engine costs nothing, and no thread is made per graph. The CPU
  * backend's functions are looked up by name, since an engine with loadable backends cannot be linked against them. */
-static enum corolla_status start_threads(struct engine *e, struct corolla_error *err) {
+static enum corolla_status start_threads(struct engine *e, bool awake, struct corolla_error *err) {
     ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(e->backend));
     ggml_backend_set_n_threads_t set_threads = (ggml_backend_set_n_threads_t)ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
     if (!set_threads) return COROLLA_OK; /* not a CPU */
@@ -86,7 +86,7 @@ static enum corolla_status start_threads(struct engine *e, struct corolla_error 
     e->pool_free = (void (*)(ggml_threadpool_t))ggml_backend_reg_get_proc_address(reg, "ggml_threadpool_free");
     if (!pool_new || !set_pool || !e->pool_free) return COROLLA_OK; /* an OpenMP build brings its own threads */
     struct ggml_threadpool_params params = ggml_threadpool_params_default((int)e->threads);
-    params.poll = 0;
+    params.poll = awake ? 1 : 0; /* of 100 */
     e->pool = pool_new(&params);
     if (!e->pool) return err_set(err, COROLLA_NOMEM, "cannot start %u compute threads", e->threads);
     set_pool(e->backend, e->pool);
@@ -106,7 +106,7 @@ enum corolla_status engine_new(struct engine **out, const struct engine_config *
     e->fast = config->fast;
     e->threads = config->threads ? config->threads : count_cores();
     e->backend = ggml_backend_dev_init(device, NULL);
-    status = e->backend ? start_threads(e, err) : err_set(err, COROLLA_INTERNAL, "cannot start device %s", ggml_backend_dev_name(device));
+    status = e->backend ? start_threads(e, config->awake, err) : err_set(err, COROLLA_INTERNAL, "cannot start device %s", ggml_backend_dev_name(device));
     if (status)
         engine_free(e);
     else

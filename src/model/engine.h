@@ -15,6 +15,7 @@ struct engine_config {
     uint32_t threads;   /* 0: one per core */
     const char *device; /* a ggml device name; NULL: CPU */
     bool fast;
+    bool awake; /* workers stay awake for a few milliseconds after a graph: for a process that computes one after the other */
 };
 /* NOT_FOUND lists the devices there are. */
 enum corolla_status engine_new(struct engine **out_engine, const struct engine_config *config, struct corolla_error *err);
