@@ -65,6 +65,9 @@ enum corolla_status frame_preamble_decode(const uint8_t in[FRAME_PREAMBLE_SIZE],
     if (p.kind == 0) {
         return err_set(err, COROLLA_FORMAT, "message of kind 0");
     }
+    if (p.body_size > 0 && !msg_kind_has_body(p.kind)) {
+        return err_set(err, COROLLA_FORMAT, "message of kind %u with a body, it must have none", p.kind);
+    }
     if (p.header_size > MSG_HEADER_MAX || p.body_size > MSG_BODY_MAX) {
         return err_set(err, COROLLA_FORMAT, "message of kind %u is too large: header %u, body %u bytes", p.kind, p.header_size,
                        (unsigned)p.body_size);

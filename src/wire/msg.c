@@ -22,6 +22,8 @@ size_t msg_wire_size(enum corolla_wire wire) {
     return 0;
 }
 
+bool msg_kind_has_body(unsigned kind) { return kind == MSG_STEP || kind == MSG_RESULT || kind > MSG_DRAIN; }
+
 bool node_id_equal(const struct node_id *a, const struct node_id *b) {
     return a->instance == b->instance && memcmp(a->key, b->key, KEY_SIZE) == 0;
 }

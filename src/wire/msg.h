@@ -12,7 +12,7 @@
 #define KEY_SIZE 32     /* Ed25519 public key */
 #define ID_SIZE 32      /* model id */
 #define SESSION_SIZE 16 /* session id: random, chosen by the client */
-#define SECRET_SIZE 16  /* shown by every step, resume and close */
+#define SECRET_SIZE 16  /* shown by every step and close */
 #define ADDR_MAX 64     /* "host:port" with its NUL; IPv6 hosts in brackets */
 #define ADDRS_MAX 4     /* per node */
 #define HOPS_MAX 64     /* per chain */
@@ -37,6 +37,9 @@ enum msg_kind {
     MSG_CLOSE,  /* client -> hop; no answer */
     MSG_DRAIN,  /* a server to all its peers: no new sessions, I am leaving */
 };
+
+/* Whether messages of this kind may have a body; those of kinds that are not known may. */
+bool msg_kind_has_body(unsigned kind);
 
 /* Bytes of one number of a wire type; 0 for a number that names none. */
 size_t msg_wire_size(enum corolla_wire wire);
@@ -102,7 +105,7 @@ struct hop_timing {
 };
 struct msg_step {
     uint8_t session[SESSION_SIZE], secret[SECRET_SIZE]; /* of the hop that receives it */
-    uint32_t epoch;                                     /* raised by the client when the chain changes; lower ones are stale */
+    uint32_t epoch;                                     /* raised when steps under way no longer count; lower ones are stale */
     uint32_t position;                                  /* of the first row; what is at and behind it is dropped */
     uint32_t n_tokens;
     uint32_t n_rows; /* how many of the last rows come back in the result; 0 is an acknowledgement only */

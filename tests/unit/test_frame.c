@@ -85,7 +85,9 @@ static void a_preamble_has_its_bytes_and_limits(void **state) {
     assert_int_equal(out.kind, MSG_STEP);
     assert_int_equal(out.header_size, MSG_HEADER_MAX);
     assert_int_equal(out.body_size, MSG_BODY_MAX);
-    static const struct frame_preamble refused[] = {{0, 1, 1}, {5, MSG_HEADER_MAX + 1, 0}, {5, 1, MSG_BODY_MAX + 1}, {5, 1, UINT32_MAX}};
+    static const struct frame_preamble refused[] = {{0, 1, 1},          {5, MSG_HEADER_MAX + 1, 0}, {5, 1, MSG_BODY_MAX + 1},
+                                                    {5, 1, UINT32_MAX}, {MSG_INFO, 1, 1},           {MSG_OPENED, 1, 1},
+                                                    {MSG_FAILED, 1, 1}, {MSG_DRAIN, 0, 1}};
     for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
         frame_preamble_encode(&refused[i], bytes);
         assert_int_equal(frame_preamble_decode(bytes, &out, &err), COROLLA_FORMAT);
