@@ -96,8 +96,9 @@ static void account_unref(struct account *account) {
     if (atomic_fetch_sub_explicit(&account->refs, 1, memory_order_acq_rel) == 1) free(account);
 }
 
-static void discharge(struct pool *pool, struct block *block) {
-    struct account *account = block->account;
+void pool_discharge(struct pool *pool, struct body *body) {
+    struct block *block = (struct block *)(void *)body;
+    struct account *account = block ? block->account : NULL;
     if (!account) return;
     block->account = NULL;
     atomic_fetch_sub_explicit(&account->held, class_bytes(block->class), memory_order_seq_cst);
@@ -133,7 +134,7 @@ void pool_give(struct pool *pool, struct body *body) {
     if (!body) return;
     struct block *block = (struct block *)(void *)body;
     size_t bytes = class_bytes(block->class);
-    discharge(pool, block);
+    pool_discharge(pool, body);
     struct block *surplus = NULL;
     pthread_mutex_lock(&pool->lock);
     if (bytes > BODY_CACHED_MAX) {
@@ -148,6 +149,8 @@ void pool_give(struct pool *pool, struct body *body) {
     pthread_mutex_unlock(&pool->lock);
     free_list(surplus);
 }
+
+size_t pool_capacity_of(size_t size) { return class_bytes(class_of(size)); }
 
 size_t body_capacity(const struct body *body) { return class_bytes(((const struct block *)(const void *)body)->class); }
 

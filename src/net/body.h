@@ -5,7 +5,8 @@
  * What waits is bounded; when the bound is hit all of it is freed, so that sizes nobody asks for any more do not stay for ever.
  *
  * Blocks of received messages are charged to an account (one per link) from when they are taken until they are given back,
- * wherever that happens; the pool knows the sum of all accounts. An account outlives its link while blocks are charged to it.
+ * wherever that happens, or queued to be sent (send.h counts those); the pool knows the sum of all accounts. An account outlives
+ * its link while blocks are charged to it.
  *
  * Threads: everything here may be called by any thread. One lock, held for a few instructions.
  */
@@ -27,6 +28,8 @@ void pool_free(struct pool *pool);                                /* every block
 struct body *pool_take(struct pool *pool, struct account *account, size_t size);
 void pool_give(struct pool *pool, struct body *body); /* NULL: nothing */
 size_t body_capacity(const struct body *body);
+size_t pool_capacity_of(size_t size);                      /* of a block that pool_take would give; size is at most MSG_BODY_MAX */
+void pool_discharge(struct pool *pool, struct body *body); /* nobody is charged for the block any more. NULL: nothing */
 
 struct account *account_new(void);             /* NULL: out of memory */
 void account_release(struct account *account); /* by its link; NULL: nothing */

@@ -194,6 +194,10 @@ static void on_tick(uv_timer_t *timer) {
             return;
         }
     }
+    if (!loop_was_late && send_stalled(&link->streams, now, (uint64_t)config->message_ms * 1000)) {
+        link_fail(link, COROLLA_TIMEOUT, "the peer took nothing for %u ms, and memory to send is short", config->message_ms);
+        return;
+    }
     streams_tick(&link->streams);
     if (link->net->watching) uv_async_send(&link->net->wake); /* the system may have memory again: nobody tells us that */
     if (link->ping_value == 0) link->ping_value = now;
@@ -324,7 +328,9 @@ enum corolla_status link_send(struct link *link, uint32_t stream, enum link_prio
     }
     enum corolla_status status = send_queue(&link->streams, stream, priority, kind, header, header_size, body);
     if (status == COROLLA_OK) link_pump(link);
-    return status;
+    if (status != COROLLA_BUSY) return status;
+    link_fail(link, COROLLA_BUSY, "the peer does not take its answers");
+    return COROLLA_PEER_LOST;
 }
 
 static void on_flush_late(uv_timer_t *timer) { link_fail(timer->data, COROLLA_OK, "closed"); }

@@ -24,7 +24,7 @@ struct link {
     int handles_open;
     enum link_state state;
     bool dialled, was_up, half_open;
-    bool paused;      /* not read: over the budget of memory */
+    bool paused;      /* not read: over the budget of memory ... */
     unsigned writing; /* chunks that are with libuv */
     bool mute;        /* a write failed: the end is about to be read */
     bool deaf;        /* the peer said GOODBYE: there is nobody to answer to */
@@ -42,7 +42,7 @@ struct link {
     struct node_ref peer;
     struct sockaddr_storage remote;
     char address[ADDR_MAX];
-    uint64_t features, received_us, tick_us;
+    uint64_t features, received_us, tick_us, paused_us; /* ... since then */
     uint32_t rtt_us, next_stream;
     void *user;
     struct corolla_error down; /* why it closes */

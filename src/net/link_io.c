@@ -308,6 +308,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
     if (link->state == LINK_UP && over_budget(link)) {
         uv_read_stop(stream);
         link->paused = true;
+        link->paused_us = clock_us();
         net_watch_memory(link->net);
     }
 }
@@ -318,6 +319,6 @@ void link_resume(struct link *link) {
     if (!link->paused || link->state == LINK_CLOSING || (link->state == LINK_UP && over_budget(link))) return;
     link->paused = false;
     link->received_us = clock_us();
-    receive_rest(&link->receiver, link->received_us);
+    receive_rest(&link->receiver, link->received_us - link->paused_us);
     if (!link_read_start(link)) link_fail(link, COROLLA_IO, "cannot read from the socket");
 }

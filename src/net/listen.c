@@ -5,6 +5,7 @@
  */
 #include "net/link.h"
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "wire/addr.h"
@@ -13,6 +14,7 @@
 
 #define BACKLOG 256
 #define ACCEPT_AGAIN_MS 100 /* after there was no memory for a connection */
+#define ACCEPT_LOG_US 60000000
 
 static enum corolla_status resolve(struct net *net, const char *text, struct sockaddr_storage *out, struct corolla_error *err) {
     char host[ADDR_MAX];
@@ -43,10 +45,18 @@ static void on_accept_again(uv_timer_t *timer) {
     on_connection((uv_stream_t *)&net->listener, 0);
 }
 
+/* Who connects much causes this, when files run out: one line a minute is enough. */
+static void log_accept_failed(struct net *net, int status) {
+    uint64_t now = clock_us();
+    if (net->accept_logged_us > 0 && now - net->accept_logged_us < ACCEPT_LOG_US) return;
+    net->accept_logged_us = now;
+    log_warn("accept_failed why=\"%s\"", uv_strerror(status));
+}
+
 static void on_connection(uv_stream_t *listener, int status) {
     struct net *net = listener->data;
     if (status < 0) {
-        log_warn("accept_failed why=\"%s\"", uv_strerror(status));
+        log_accept_failed(net, status);
         return;
     }
     struct link *link = link_new(net, false);

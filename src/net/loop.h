@@ -53,6 +53,8 @@ struct net {
     struct tls_context *tls;
     struct pool *pool;
     struct budget budget;
+    uint64_t accept_logged_us;
+    uint64_t hogged_us;         /* large messages wait since then for what half-sent ones hold; 0: no */
     struct link *first, *last;  /* all links, the oldest first */
     uint32_t n_up, n_half_open; /* half-open: accepted, and not yet up */
     struct dial *dials;

@@ -6,6 +6,7 @@
  */
 #include "net/link.h"
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 
@@ -83,7 +84,11 @@ static void on_return(void *user) {
     uv_async_send(&net->wake);
 }
 
-static void on_wait(void *user) { net_watch_memory(user); }
+static void on_wait(void *user) {
+    struct net *net = user;
+    net_watch_memory(net);
+    uv_async_send(&net->wake);
+}
 
 void net_watch_memory(struct net *net) {
     if (net->watching) return;
@@ -92,10 +97,50 @@ void net_watch_memory(struct net *net) {
     uv_async_send(&net->wake); /* a block may have come back just before */
 }
 
+/* The link whose half-sent messages hold most, of what was granted or of what is loose; NULL: nobody holds anything. */
+static struct link *holds_most(const struct net *net, bool granted) {
+    struct link *most = NULL;
+    size_t held = 0;
+    for (struct link *link = net->first; link; link = link->next) {
+        size_t own = granted ? link->streams.granted : link->streams.loose;
+        if (link->state == LINK_CLOSING || own <= held) continue;
+        most = link;
+        held = own;
+    }
+    return most;
+}
+
+/* Too much is loose: who holds most of it goes, until the rest fits. What a link holds comes back when it is freed. */
+static void relieve_crowd(struct net *net) {
+    size_t over = budget_crowd(&net->budget);
+    if (over == 0) return;
+    size_t leaving = 0;
+    for (const struct link *link = net->first; link; link = link->next) leaving += link->state == LINK_CLOSING ? link->streams.loose : 0;
+    for (struct link *link = holds_most(net, false); link && leaving < over; link = holds_most(net, false)) {
+        leaving += link->streams.loose;
+        link_fail(link, COROLLA_BUSY, "memory for half-sent messages is short, and this link holds most of it");
+    }
+}
+
+/* Nobody came to a grant for message_ms, since half-sent messages hold the memory: who holds most of it goes. */
+static void relieve_hogged(struct net *net, bool granted) {
+    uint64_t now = clock_us();
+    if (granted || !budget_hogged(&net->budget)) {
+        net->hogged_us = 0;
+        return;
+    }
+    if (net->hogged_us == 0) net->hogged_us = now;
+    if (now - net->hogged_us <= (uint64_t)net->config.message_ms * 1000) return;
+    net->hogged_us = 0;
+    struct link *link = holds_most(net, true);
+    if (link) link_fail(link, COROLLA_BUSY, "others wait for memory, and half-sent messages of this link hold most of it");
+}
+
 /* Memory may have come back: grants, and links that are read again. */
 static void relieve(struct net *net) {
     if (!net->watching) return;
-    budget_grant(&net->budget);
+    relieve_crowd(net);
+    relieve_hogged(net, budget_grant(&net->budget));
     bool wanted = net->budget.first != NULL;
     for (struct link *link = net->first; link; link = link->next) {
         if (link->paused) link_resume(link);
@@ -154,10 +199,9 @@ static enum corolla_status check_config(const struct net_config *config, struct 
     if (config->ping_ms == 0 || config->dead_ms <= config->ping_ms || config->handshake_ms == 0 || config->message_ms == 0 ||
         config->dial_ms == 0)
         return err_set(err, COROLLA_INVALID, "the times of a net are positive, and dead_ms is over ping_ms");
-    size_t min = MSG_BODY_MAX + (size_t)MSG_BODY_MAX / 4;
-    if (config->link_bytes_max < min || config->total_bytes_max < config->link_bytes_max)
-        return err_set(err, COROLLA_INVALID,
-                       "link_bytes_max is at least %zu, so that the largest message fits, and total_bytes_max no less", min);
+    if (config->link_bytes_max < RECEIVE_LINK_MIN || config->total_bytes_max < config->link_bytes_max)
+        return err_set(err, COROLLA_INVALID, "link_bytes_max is at least %u, so that the largest message fits, and total_bytes_max no less",
+                       RECEIVE_LINK_MIN);
     return COROLLA_OK;
 }
 
@@ -165,8 +209,12 @@ static enum corolla_status open_parts(struct net *net, const struct net_config *
     net->posts = calloc(POSTS_MAX, sizeof(*net->posts)); /* touched as it is used */
     net->pool = pool_new(on_return, net);
     if (!net->posts || !net->pool) return err_set(err, COROLLA_NOMEM, "no memory for a net");
-    net->budget = (struct budget){
-        .pool = net->pool, .link_max = config->link_bytes_max, .total_max = config->total_bytes_max, .on_wait = on_wait, .user = net};
+    net->budget = (struct budget){.pool = net->pool,
+                                  .link_max = config->link_bytes_max,
+                                  .total_max = config->total_bytes_max,
+                                  .queued_max = config->total_bytes_max,
+                                  .on_wait = on_wait,
+                                  .user = net};
     enum corolla_status status = tls_context_new(&net->tls, config->identity, err);
     return status == COROLLA_OK ? listen_open(net, config, err) : status;
 }

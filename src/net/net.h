@@ -53,9 +53,9 @@ struct net_config {
     struct net_events events;
     uint32_t handshake_ms, ping_ms, dead_ms, message_ms, dial_ms;
     uint32_t half_open_max, half_open_per_address_max, links_max;
-    size_t link_bytes_max;  /* received and not yet given back, per link: over it the socket is not read. 80 MiB at least;
-                             * large messages may use 7/8 of it */
-    size_t total_bytes_max; /* the same over all links */
+    size_t link_bytes_max;  /* received and not yet given back, per link: over it the socket is not read. 96 MiB at least
+                             * (RECEIVE_LINK_MIN); receive.h says which messages may use how much */
+    size_t total_bytes_max; /* the same over all links. What is queued to be sent has bounds of its own, of the same sizes */
 };
 void net_config_default(struct net_config *config);
 
@@ -91,7 +91,8 @@ uint32_t link_stream_new(struct link *link);
 
 enum link_priority { LINK_URGENT, LINK_BULK };
 /* Queues a message. The header is copied; the body is taken. NOMEM when the link's queue (link_bytes_max, or
- * STREAM_SEND_MAX streams) is full, PEER_LOST when the link is closing, INVALID for stream 0 and sizes over the limits of frame.h;
+ * STREAM_SEND_MAX streams) or the total is full, PEER_LOST when the link is closing, as it then is when the peer left too many messages
+ * without a body unread, INVALID for stream 0 and sizes over the limits of frame.h;
  * the body is then freed. */
 enum corolla_status link_send(struct link *link, uint32_t stream, enum link_priority priority, enum msg_kind kind, const uint8_t *header,
                               size_t header_size, struct body *body);

@@ -8,10 +8,38 @@
 
 /* ---- budget ---------------------------------------------------------------------------------------------------- */
 
-static size_t share(size_t max) { return max - max / 8; }
+/* A half-sent message up to STREAM_LARGE, and one that waits for its grant, with what blocks are larger than asked. */
+#define LOOSE_SMALL (STREAM_LARGE + (20u << 10))
+#define LOOSE_LARGE (FRAME_CREDIT_INITIAL + MSG_HEADER_MAX)
+_Static_assert((STREAM_PARTIAL_MAX + 1 - STREAM_LARGE_MAX) * LOOSE_SMALL + STREAM_LARGE_MAX * LOOSE_LARGE <= RECEIVE_LINK_MIN / 8,
+               "what is loose on a link fits the part that grants leave");
+
+static size_t link_share(const struct budget *budget) { return budget->link_max - budget->link_max / 8; }
+static size_t total_share(const struct budget *budget) { return budget->total_max - budget->total_max / 4; }
 
 bool budget_over_link(const struct budget *budget, const struct account *account) { return account_held(account) > budget->link_max; }
 bool budget_over_total(const struct budget *budget) { return pool_held(budget->pool) > budget->total_max; }
+
+size_t budget_crowd(const struct budget *budget) {
+    size_t max = budget->total_max / 8;
+    return budget->loose > max ? budget->loose - max : 0;
+}
+
+bool budget_hogged(const struct budget *budget) { return budget->first && budget->total_full && budget->granted > total_share(budget) / 2; }
+
+/* Notes what the blocks of the message hold now. */
+static void count_held(struct stream *stream) {
+    struct streams *s = stream->owner;
+    struct incoming *in = &stream->in;
+    size_t body = in->body ? body_capacity(in->body) : 0, header = in->header ? body_capacity(in->header) : 0;
+    size_t granted = in->large && !in->waiting ? body : 0, loose = header + body - granted;
+    s->loose += loose - in->loose; /* less than before wraps around, and back */
+    s->granted += granted - in->granted;
+    s->budget->loose += loose - in->loose;
+    s->budget->granted += granted - in->granted;
+    in->loose = loose;
+    in->granted = granted;
+}
 
 static void wait_begin(struct stream *stream) {
     struct budget *budget = stream->owner->budget;
@@ -20,7 +48,6 @@ static void wait_begin(struct stream *stream) {
     budget->last = stream;
     stream->in.waiting = true;
     stream->owner->n_waiting++;
-    budget->ungranted += stream->in.got;
 }
 
 static void wait_end(struct stream *stream) {
@@ -31,7 +58,6 @@ static void wait_end(struct stream *stream) {
     stream->wait_prev = stream->wait_next = NULL;
     stream->in.waiting = false;
     stream->owner->n_waiting--;
-    budget->ungranted -= stream->in.got;
 }
 
 enum granted { GRANTED, LINK_FULL, TOTAL_FULL, NO_MEMORY };
@@ -42,9 +68,9 @@ static enum granted grant(struct stream *stream) {
     struct budget *budget = s->budget;
     struct incoming *in = &stream->in;
     size_t have = in->body ? body_capacity(in->body) : 0;
-    size_t need = in->p.body_size > have ? in->p.body_size - have : 0;
-    if (account_held(s->account) + need > share(budget->link_max)) return LINK_FULL;
-    if (pool_held(budget->pool) + need > share(budget->total_max)) return TOTAL_FULL;
+    size_t whole_size = pool_capacity_of(in->p.body_size), need = whole_size > have ? whole_size - have : 0;
+    if (account_held(s->account) + need > link_share(budget)) return LINK_FULL;
+    if (pool_held(budget->pool) + need > total_share(budget)) return TOTAL_FULL;
     size_t head = FRAME_PREAMBLE_SIZE + (size_t)in->p.header_size, kept = in->got > head ? in->got - head : 0;
     struct body *whole = need > 0 ? pool_take(s->pool, s->account, in->p.body_size) : in->body;
     if (!whole) return NO_MEMORY;
@@ -54,11 +80,13 @@ static enum granted grant(struct stream *stream) {
         in->body = whole;
     }
     wait_end(stream);
+    count_held(stream);
     return GRANTED;
 }
 
-void budget_grant(struct budget *budget) {
+bool budget_grant(struct budget *budget) {
     struct stream *next = NULL;
+    bool any = false;
     budget->total_full = false;
     for (struct stream *stream = budget->first; stream; stream = next) {
         next = stream->wait_next;
@@ -66,12 +94,14 @@ void budget_grant(struct budget *budget) {
         if (granted == LINK_FULL) continue; /* the other links need not wait for this one */
         if (granted != GRANTED) {
             budget->total_full = true;
-            return;
+            break;
         }
+        any = true;
         stream->in.mark_us = 0; /* its deadline starts with the next tick */
         receive_list_credit(stream);
         if (stream->owner->on_credit) stream->owner->on_credit(stream->owner->user);
     }
+    return any;
 }
 
 /* A large message begins: granted at once when nobody waits before it, else it gets what its credit can fill. */
@@ -126,6 +156,8 @@ static void renew(struct stream *stream) {
 static void incoming_end(struct stream *stream) {
     struct streams *s = stream->owner;
     wait_end(stream);
+    stream->in.header = stream->in.body = NULL;
+    count_held(stream);
     if (stream->in.got >= FRAME_PREAMBLE_SIZE) {
         s->n_incoming--;
         if (stream->in.large) s->n_incoming_large--;
@@ -149,8 +181,7 @@ void receive_drop(struct stream *stream) {
     }
 }
 
-/* The preamble is there: counts the message and takes its first memory. */
-static enum corolla_status incoming_start(struct receiver *r, struct stream *stream, struct corolla_error *err) {
+static enum corolla_status incoming_count(struct receiver *r, struct stream *stream, struct corolla_error *err) {
     struct streams *s = stream->owner;
     struct incoming *in = &stream->in;
     enum corolla_status status = frame_preamble_decode(in->preamble, &in->p, err);
@@ -167,6 +198,12 @@ static enum corolla_status incoming_start(struct receiver *r, struct stream *str
         return err_set(err, COROLLA_PEER_FAULT, "more than %d messages half-sent", STREAM_PARTIAL_MAX);
     if (s->n_incoming_large > STREAM_LARGE_MAX)
         return err_set(err, COROLLA_PEER_FAULT, "more than %d large messages half-sent", STREAM_LARGE_MAX);
+    return COROLLA_OK;
+}
+
+static enum corolla_status incoming_allocate(struct stream *stream, struct corolla_error *err) {
+    struct streams *s = stream->owner;
+    struct incoming *in = &stream->in;
     in->header = pool_take(s->pool, s->account, in->p.header_size);
     if (!in->header) return err_set(err, COROLLA_NOMEM, "no memory for a message header of %u bytes", in->p.header_size);
     if (in->p.body_size == 0) return COROLLA_OK;
@@ -174,6 +211,16 @@ static enum corolla_status incoming_start(struct receiver *r, struct stream *str
     if (in->large ? !grant_or_wait(stream) : !in->body)
         return err_set(err, COROLLA_NOMEM, "no memory for a message body of %u bytes", in->p.body_size);
     return COROLLA_OK;
+}
+
+/* The preamble is there: counts the message and takes its first memory. */
+static enum corolla_status incoming_start(struct receiver *r, struct stream *stream, struct corolla_error *err) {
+    struct budget *budget = stream->owner->budget;
+    enum corolla_status status = incoming_count(r, stream, err);
+    if (status == COROLLA_OK) status = incoming_allocate(stream, err);
+    if (stream->in.got >= FRAME_PREAMBLE_SIZE) count_held(stream);
+    if (budget_crowd(budget) > 0 && budget->on_wait) budget->on_wait(budget->user);
+    return status;
 }
 
 static void deliver(struct receiver *r, struct stream *stream) {
@@ -247,15 +294,12 @@ static enum corolla_status data_got(struct receiver *r, size_t n, struct corolla
     enum corolla_status status = COROLLA_OK;
     in->got += n;
     r->stream->consumed += (uint32_t)n;
-    if (in->waiting) r->streams->budget->ungranted += n;
     if (in->got == FRAME_PREAMBLE_SIZE) {
         status = incoming_start(r, r->stream, err);
         if (status == COROLLA_OK) status = check_extent(r, err);
     }
     if (status == COROLLA_OK && r->left == 0 && in->got < in->size && r->streams->n_incoming > STREAM_PARTIAL_MAX)
         status = err_set(err, COROLLA_PEER_FAULT, "more than %d messages half-sent", STREAM_PARTIAL_MAX);
-    if (status == COROLLA_OK && in->waiting && r->streams->budget->ungranted > r->streams->budget->total_max / 4)
-        status = err_set(err, COROLLA_BUSY, "too many messages wait for memory");
     return status;
 }
 
@@ -303,7 +347,8 @@ enum corolla_status receive_got(struct receiver *r, size_t n, enum receive_event
 /* ---- deadlines ------------------------------------------------------------------------------------------------- */
 
 static bool message_stalled(struct incoming *in, uint64_t now_us, uint64_t limit_us) {
-    if (in->waiting || in->mark_us == 0 || in->got - in->mark_bytes >= RECEIVE_PROGRESS_MIN) {
+    size_t part = in->size / RECEIVE_PROGRESS_PART, min = part > RECEIVE_PROGRESS_MIN ? part : RECEIVE_PROGRESS_MIN;
+    if (in->waiting || in->mark_us == 0 || in->got - in->mark_bytes >= min) {
         in->mark_bytes = in->got;
         in->mark_us = now_us;
         return false;
@@ -322,9 +367,11 @@ bool receive_stalled(struct receiver *r, uint64_t now_us, uint64_t limit_us) {
     return false;
 }
 
-void receive_rest(struct receiver *r, uint64_t now_us) {
-    r->frame_us = now_us;
+void receive_rest(struct receiver *r, uint64_t rested_us) {
+    r->frame_us += rested_us;
     for (size_t b = 0; b < STREAM_BUCKETS; b++) {
-        for (struct stream *stream = r->streams->buckets[b]; stream; stream = stream->chain) stream->in.mark_us = now_us;
+        for (struct stream *stream = r->streams->buckets[b]; stream; stream = stream->chain) {
+            if (stream->in.mark_us > 0) stream->in.mark_us += rested_us;
+        }
     }
 }

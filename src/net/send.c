@@ -3,12 +3,14 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "net/receive.h"
 
 #include <assert.h>
 
 /* Of the half-sent messages that a link may have, these many stay free for urgent ones. */
 #define PARTIAL_KEPT 16
 #define LARGE_KEPT 4
+#define OUTGOING_SIZE (sizeof(struct outgoing) + FRAME_PREAMBLE_SIZE) /* and the header */
 
 static size_t left_of(const struct outgoing *out) { return out->size - out->sent; }
 
@@ -56,7 +58,7 @@ static void ring_append(struct stream *stream) {
 }
 
 static struct outgoing *outgoing_new(struct pool *pool, enum msg_kind kind, const uint8_t *header, size_t header_size, struct body *body) {
-    struct body *block = pool_take(pool, NULL, sizeof(struct outgoing) + FRAME_PREAMBLE_SIZE + header_size);
+    struct body *block = pool_take(pool, NULL, OUTGOING_SIZE + header_size);
     if (!block) return NULL;
     struct outgoing *out = (struct outgoing *)(void *)block->data;
     memset(out, 0, sizeof(*out));
@@ -64,10 +66,27 @@ static struct outgoing *outgoing_new(struct pool *pool, enum msg_kind kind, cons
     out->body = body;
     out->head_size = FRAME_PREAMBLE_SIZE + header_size;
     out->size = out->head_size + (body ? body->size : 0);
+    out->held = body_capacity(block) + (body ? body_capacity(body) : 0);
     struct frame_preamble preamble = {(uint16_t)kind, (uint16_t)header_size, body ? (uint32_t)body->size : 0};
     frame_preamble_encode(&preamble, out->head);
     if (header_size > 0) memcpy(out->head + FRAME_PREAMBLE_SIZE, header, header_size);
     return out;
+}
+
+/* OK: the link and the total have room for a message that holds so much. */
+static enum corolla_status check_room(const struct streams *s, size_t held, bool small) {
+    const struct budget *budget = s->budget;
+    size_t own = s->queued_bytes + held;
+    size_t total_max = own <= SEND_RESERVED ? budget->queued_max : budget->queued_max - budget->queued_max / 8;
+    if (small && s->queued_small + held > SEND_SMALL_MAX) return COROLLA_BUSY;
+    return own > s->queued_bytes_max || budget->queued + held > total_max ? COROLLA_NOMEM : COROLLA_OK;
+}
+
+static void count_queued(struct streams *s, const struct outgoing *out, int step) {
+    size_t held = step > 0 ? out->held : 0 - out->held;
+    s->queued_bytes += held;
+    s->budget->queued += held;
+    if (!out->body) s->queued_small += held;
 }
 
 enum corolla_status send_queue(struct streams *s, uint32_t id, enum link_priority priority, enum msg_kind kind, const uint8_t *header,
@@ -75,13 +94,17 @@ enum corolla_status send_queue(struct streams *s, uint32_t id, enum link_priorit
     struct stream *stream = NULL;
     struct outgoing *out = NULL;
     enum corolla_status status = COROLLA_NOMEM;
+    size_t held = 0;
     bool full = false;
     if (id == 0 || header_size > MSG_HEADER_MAX || (body && body->size > MSG_BODY_MAX)) {
         status = COROLLA_INVALID;
         goto refuse;
     }
     if (s->n >= STREAM_SEND_MAX && !stream_find(s, id)) goto refuse;
-    if (s->queued_bytes + header_size + (body ? body->size : 0) > s->queued_bytes_max) goto refuse;
+    held = pool_capacity_of(OUTGOING_SIZE + header_size) + (body ? body_capacity(body) : 0);
+    status = check_room(s, held, !body);
+    if (status != COROLLA_OK) goto refuse;
+    status = COROLLA_NOMEM;
     stream = stream_get(s, id, &full);
     if (!stream) goto refuse;
     out = outgoing_new(s->pool, kind, header, header_size, body);
@@ -89,7 +112,8 @@ enum corolla_status send_queue(struct streams *s, uint32_t id, enum link_priorit
     out->priority = priority;
     *(stream->last ? &stream->last->next : &stream->first) = out;
     stream->last = out;
-    s->queued_bytes += out->size;
+    pool_discharge(s->pool, body);
+    count_queued(s, out, 1);
     if (stream->first == out) ring_append(stream);
     return COROLLA_OK;
 refuse:
@@ -147,7 +171,7 @@ static void pop(struct stream *stream) {
     struct outgoing *out = stream->first;
     stream->first = out->next;
     if (!stream->first) stream->last = NULL;
-    s->queued_bytes -= out->size;
+    count_queued(s, out, -1);
     pool_give(s->pool, out->body);
     pool_give(s->pool, out->block);
 }
@@ -159,6 +183,7 @@ void send_sent(const struct send_frame *frame) {
     bool first = out->sent == 0;
     assert(frame->frame.size <= stream->credit && frame->frame.size <= left_of(out));
     out->sent += frame->frame.size;
+    s->sent_bytes += frame->frame.size;
     stream->credit -= frame->frame.size;
     stream->tick = s->tick;
     bool urgent = out->priority == LINK_URGENT;
@@ -174,6 +199,15 @@ void send_sent(const struct send_frame *frame) {
 }
 
 bool send_pending(const struct streams *s) { return s->queued_bytes > 0; }
+
+bool send_stalled(struct streams *s, uint64_t now_us, uint64_t limit_us) {
+    if (!send_pending(s) || s->mark_us == 0 || s->sent_bytes - s->mark_bytes >= SEND_PROGRESS_MIN) {
+        s->mark_bytes = s->sent_bytes;
+        s->mark_us = now_us;
+        return false;
+    }
+    return s->budget->queued > s->budget->queued_max / 2 && now_us - s->mark_us > limit_us;
+}
 
 enum corolla_status send_credit(struct streams *s, uint32_t id, uint32_t amount, struct corolla_error *err) {
     bool full = false;

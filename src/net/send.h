@@ -7,6 +7,11 @@
  * An urgent frame overtakes what is queued here, not what is under way. While urgent messages are about and the peer is near (so
  * that a small window costs no throughput to speak of), bulk streams therefore keep to SEND_NEAR_WINDOW, and few of them at a time.
  *
+ * Memory: what is queued is counted by the blocks that it holds, per link and over all links (struct budget). Answers cost a peer
+ * little to ask for, so messages without a body have a small bound of their own, and the peer that lets them pile up loses its
+ * link. A queue with bodies may stand still for long, since the receiver may be computing; only when much waits to be sent by all
+ * links together has it a deadline.
+ *
  * Threads: the loop thread.
  */
 #ifndef COROLLA_NET_SEND_H
@@ -20,8 +25,12 @@
 #define SEND_NEAR_LARGE 2             /* large bulk messages half-sent */
 #define SEND_CALM_FRAMES 512          /* bulk frames after the last urgent one until urgent messages count as gone */
 #define SEND_FRAME_MIN (16u << 10)    /* wait for more credit rather than cut smaller frames */
+#define SEND_SMALL_MAX (4u << 20)     /* messages without a body that may wait: a few thousand. Who asks more does not take the answers */
+#define SEND_RESERVED (1u << 20)      /* a link that holds no more than this may use the last eighth of the total */
+#define SEND_PROGRESS_MIN (16u << 10) /* of a queue, within each deadline */
 
-/* Queues a message; takes the body in any case. NOMEM: out of memory, or over the bounds of the queue or the table. */
+/* Queues a message; takes the body in any case, and nobody is charged for it any more. NOMEM: out of memory, or over the bounds of
+ * the queue, the total or the table. BUSY: too many messages without a body wait; the link is to be closed. */
 enum corolla_status send_queue(struct streams *s, uint32_t id, enum link_priority priority, enum msg_kind kind, const uint8_t *header,
                                size_t header_size, struct body *body);
 
@@ -35,6 +44,8 @@ struct send_frame {
 bool send_pick(struct streams *s, struct send_frame *out); /* false: nothing can go now */
 void send_sent(const struct send_frame *frame);            /* of the last pick, before the next */
 bool send_pending(const struct streams *s);                /* anything queued at all */
+/* Called at each tick. True when memory to send is short and this queue made too little progress for limit_us. */
+bool send_stalled(struct streams *s, uint64_t now_us, uint64_t limit_us);
 
 /* A CREDIT frame came. */
 enum corolla_status send_credit(struct streams *s, uint32_t id, uint32_t amount, struct corolla_error *err);

@@ -28,6 +28,7 @@ struct outgoing {
     struct outgoing *next;
     struct body *body;
     size_t sent, head_size, size; /* head: preamble and header; size: head and body */
+    size_t held;                  /* by its blocks */
     enum link_priority priority;
     uint8_t head[];
 };
@@ -40,7 +41,8 @@ struct incoming {
     uint8_t preamble[FRAME_PREAMBLE_SIZE];
     struct frame_preamble p; /* valid when got >= FRAME_PREAMBLE_SIZE */
     struct body *header, *body;
-    size_t mark_bytes; /* progress at mark_us, for the deadline */
+    size_t loose, granted; /* held by its blocks: granted by a body that was granted, loose by all else */
+    size_t mark_bytes;     /* progress at mark_us, for the deadline */
     uint64_t mark_us;
 };
 
@@ -77,13 +79,16 @@ struct streams {
     uint32_t n, tick;
     struct stream *buckets[STREAM_BUCKETS];
     /* sending */
-    struct ring rings[2]; /* by priority: streams that have something to send and the credit for it */
-    size_t queued_bytes, queued_bytes_max;
+    struct ring rings[2];                     /* by priority: streams that have something to send and the credit for it */
+    size_t queued_bytes, queued_bytes_max;    /* held by the blocks of what is queued ... */
+    size_t queued_small;                      /* ... and of it by messages without a body */
+    uint64_t sent_bytes, mark_bytes, mark_us; /* progress, for the deadline */
     uint32_t n_partial, n_partial_large, urgent_run;
     uint32_t calm; /* bulk frames since the last urgent one */
     bool near;     /* the peer is; set by the link */
     /* receiving */
     uint32_t n_incoming, n_incoming_large, n_waiting;
+    size_t loose, granted;                     /* of all half-sent messages */
     struct stream *credit_first, *credit_last; /* CREDIT frames to be sent */
 };
 

@@ -73,6 +73,7 @@ static bool feed(struct run *run, const uint8_t *data, size_t size, size_t slice
         take_event(run, event);
         /* a header of 24 KiB and the first bytes of a message may stand on every half-sent one beside what the budget allows */
         must(account_held(run->account) <= LINK_MAX + STREAM_PARTIAL_MAX * (size_t)(STREAM_LARGE + MSG_HEADER_MAX) * 2);
+        must(run->kept || account_held(run->account) == run->budget.loose + run->budget.granted);
         while (receive_credit_next(&run->streams, &id, &amount)) must(id != 0 && amount > 0 && amount <= FRAME_CREDIT_INITIAL);
         if (budget_over_link(&run->budget, run->account)) give_back(run);
     }
@@ -99,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     give_back(&run);
     streams_clear(&run.streams);
-    must(account_held(run.account) == 0 && run.budget.ungranted == 0 && run.budget.first == NULL);
+    must(account_held(run.account) == 0 && run.budget.loose == 0 && run.budget.granted == 0 && run.budget.first == NULL);
     account_release(run.account);
     pool_free(run.pool);
     return 0;

@@ -200,6 +200,11 @@ static bool oversized_frame(struct raw *raw) { return raw_frame(raw, FRAME_DATA,
 static bool no_first(struct raw *raw) { return raw_frame(raw, FRAME_DATA, 0, 1, NULL, 100); }
 static bool giant_header(struct raw *raw) { return raw_first(raw, 1, 0, 65535, 0, 100); }
 static bool giant_body(struct raw *raw) { return raw_first(raw, 1, 0, 10, UINT32_MAX, 100); }
+static bool body_of_drain(struct raw *raw) {
+    uint8_t preamble[FRAME_PREAMBLE_SIZE];
+    frame_preamble_encode(&(struct frame_preamble){MSG_DRAIN, 0, 100}, preamble);
+    return raw_frame(raw, FRAME_DATA, FRAME_FIRST, 1, preamble, sizeof(preamble));
+}
 static bool too_long(struct raw *raw) { return raw_first(raw, 1, 0, 10, 10, 100); }
 static bool last_too_early(struct raw *raw) { return raw_first(raw, 1, FRAME_LAST, 10, 1000, 100); }
 static bool last_missing(struct raw *raw) { return raw_first(raw, 1, 0, 10, 82, 100); }
@@ -216,6 +221,7 @@ static void broken_frames_are_a_peer_fault(void **state) {
     expect_fault(no_first, COROLLA_PEER_FAULT, "no message");
     expect_fault(giant_header, COROLLA_PEER_FAULT, "too large");
     expect_fault(giant_body, COROLLA_PEER_FAULT, "too large");
+    expect_fault(body_of_drain, COROLLA_PEER_FAULT, "with a body");
     expect_fault(too_long, COROLLA_PEER_FAULT, "longer than it said");
     expect_fault(last_too_early, COROLLA_PEER_FAULT, "marked wrongly");
     expect_fault(last_missing, COROLLA_PEER_FAULT, "marked wrongly");
@@ -288,6 +294,48 @@ static void claims_do_not_cost_memory(void **state) {
     check_honest();
 }
 
+/* Messages that each pass as small and never end: the memory for them is an eighth of 512 MiB. */
+static void who_holds_most_of_half_sent_memory_is_cut_off(void **state) {
+    (void)state;
+    struct raw *raws[12];
+    unsigned busy = 0;
+    for (int i = 0; i < 12; i++) {
+        assert_non_null(raws[i] = raw_up(node_port(&victim)));
+        for (uint32_t s = 0; s < 60; s++) (void)raw_first(raws[i], 1 + 2 * s, 0, 10, 130000, 100);
+    }
+    check_honest();
+    for (int i = 0; i < 12; i++) {
+        busy += raw_goodbye(raws[i], NULL) == COROLLA_BUSY;
+        raw_free(raws[i]);
+    }
+    assert_in_range(busy, 1, 8); /* the others are late with their messages */
+    check_honest();
+}
+
+/* Claims of 6 x 56 MiB that come just fast enough leave no 48 of 384 MiB for large messages, until somebody waited for long. */
+static void claims_that_trickle_do_not_keep_large_messages_out(void **state) {
+    (void)state;
+    struct raw *raws[6];
+    bool alive[6];
+    for (int i = 0; i < 6; i++) {
+        assert_non_null(raws[i] = raw_up(node_port(&victim)));
+        alive[i] = raw_first(raws[i], 1, 0, 10, 56u << 20, 20000);
+    }
+    unsigned before = honest.messages, now = before;
+    assert_int_equal(node_send(&honest, honest_link, 101, LINK_BULK, "large", 48u << 20), COROLLA_OK);
+    uint64_t end = clock_us() + 15000000;
+    while (now < before + 1 && clock_us() < end) {
+        for (int i = 0; i < 6; i++) alive[i] = alive[i] && raw_frame(raws[i], FRAME_DATA, 0, 1, NULL, 60000);
+        nanosleep(&(struct timespec){0, 25000000}, NULL);
+        pthread_mutex_lock(&honest.lock);
+        now = honest.messages;
+        pthread_mutex_unlock(&honest.lock);
+    }
+    for (int i = 0; i < 6; i++) raw_free(raws[i]);
+    if (now < before + 1) fail_msg("no large message came through in 15 s");
+    check_honest();
+}
+
 static void a_frame_that_does_not_end_is_cut_off(void **state) {
     (void)state;
     struct raw *raw = raw_up(node_port(&victim));
@@ -334,6 +382,22 @@ static void floods_of_pings_and_key_updates_are_not_queued(void **state) {
     check_honest();
 }
 
+static void a_peer_that_leaves_its_answers_unread_is_cut_off(void **state) {
+    (void)state;
+    struct raw *raw = raw_up(node_port(&victim));
+    assert_non_null(raw);
+    size_t before = memory_kib();
+    uint8_t ask[FRAME_PREAMBLE_SIZE + 100] = {0};
+    frame_preamble_encode(&(struct frame_preamble){MSG_INFO_GET, 100, 0}, ask);
+    bool open = true;
+    for (uint32_t i = 0; i < 96000 && open; i++) /* as far as first credits go */
+        open = raw_frame(raw, FRAME_DATA, FRAME_FIRST | FRAME_LAST, 1 + 2 * (i % 40), ask, sizeof(ask));
+    if (open) fail_msg("96000 questions were taken, and no answer was read");
+    if (memory_kib() > before + 32 * 1024) fail_msg("unread answers took %zu KiB", memory_kib() - before);
+    raw_free(raw);
+    check_honest();
+}
+
 static size_t victim_bytes(void) {
     pthread_mutex_lock(&victim.lock);
     size_t bytes = victim.bytes;
@@ -355,7 +419,7 @@ static void a_link_over_its_budget_is_not_read_and_goes_on_later(void **state) {
     pthread_mutex_lock(&victim.lock);
     victim.bytes = 0;
     pthread_mutex_unlock(&victim.lock);
-    for (uint32_t i = 0; i < 24; i++) assert_int_equal(node_send(&sender, link, 1 + 2 * i, LINK_BULK, "h", 4000000), COROLLA_OK);
+    for (uint32_t i = 0; i < 24; i++) assert_int_equal(node_send(&sender, link, 1 + 2 * i, LINK_BULK, "h", 4u << 20), COROLLA_OK);
     node_wait(&victim, hoards_84_mib); /* 7/8 of the 96 MiB are for large messages */
     for (int i = 0; i < 300; i++) assert_int_equal(node_send(&sender, link, 101, LINK_URGENT, "h", 100000), COROLLA_OK);
     for (int i = 0; i < 40; i++) {
@@ -397,9 +461,12 @@ int main(void) {
         cmocka_unit_test(tables_have_bounds),
         cmocka_unit_test(data_beyond_the_credit_is_a_peer_fault),
         cmocka_unit_test(claims_do_not_cost_memory),
+        cmocka_unit_test(who_holds_most_of_half_sent_memory_is_cut_off),
+        cmocka_unit_test(claims_that_trickle_do_not_keep_large_messages_out),
         cmocka_unit_test(a_frame_that_does_not_end_is_cut_off),
         cmocka_unit_test(a_peer_that_goes_silent_is_dropped),
         cmocka_unit_test(floods_of_pings_and_key_updates_are_not_queued),
+        cmocka_unit_test(a_peer_that_leaves_its_answers_unread_is_cut_off),
         cmocka_unit_test(a_link_over_its_budget_is_not_read_and_goes_on_later),
         cmocka_unit_test(peers_that_vanish_leave_nothing),
     };
