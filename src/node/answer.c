@@ -12,7 +12,7 @@
 static void tell(struct node *node, struct link *link, uint32_t stream, enum msg_kind kind, size_t header_size) {
     enum corolla_status status = link_send(link, stream, LINK_URGENT, kind, node->header, header_size, NULL);
     if (status != COROLLA_OK && status != COROLLA_PEER_LOST)
-        log_warn("answer_lost peer=%s kind=%d status=%s", link_address(link), (int)kind, corolla_status_name(status));
+        log_debug("answer_lost peer=%s kind=%d status=%s", link_address(link), (int)kind, corolla_status_name(status));
 }
 
 void answer_info(struct node *node, struct link *link, uint32_t stream) {

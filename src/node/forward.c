@@ -4,8 +4,12 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "node/answer.h"
+
+#define UNREACHABLE_LOG_US 1000000
 
 static void on_dialled(void *user, struct link *link, const struct corolla_error *err);
 
@@ -89,12 +93,25 @@ static void fail_waiting(struct node *node, struct session *session, const struc
     }
 }
 
+/* Clients cause these lines: one a second is enough. */
+static void log_unreachable(struct node *node, const char *id, const char *why) {
+    uint64_t now = clock_us();
+    if (now - node->unreachable_logged_us < UNREACHABLE_LOG_US) {
+        log_debug("next_unreachable node=%.16s why=\"%s\"", id, why);
+        return;
+    }
+    node->unreachable_logged_us = now;
+    log_info("next_unreachable node=%.16s why=\"%s\"", id, why);
+}
+
+/* Clients name the addresses, so they are not told what is behind them: else they could look around in this network. */
 static void fail_unreachable(struct node *node, struct session *session, const char *why) {
     struct node_id culprit = session->next.id;
     struct corolla_error error;
     char id[NODE_ID_TEXT];
     node_id_format(&culprit, id);
-    err_set(&error, COROLLA_PEER_LOST, "the next server %.16s cannot be reached: %s", id, why);
+    log_unreachable(node, id, why);
+    err_set(&error, COROLLA_PEER_LOST, "the next server %.16s cannot be reached from here: choose another one", id);
     fail_waiting(node, session, &culprit, &error);
 }
 

@@ -173,8 +173,6 @@ static enum corolla_status on_close(struct node *node, struct link *link, const 
 }
 
 static enum corolla_status dispatch(struct node *node, struct link *link, uint32_t stream, struct message *msg, struct corolla_error *err) {
-    bool ours = msg->kind == MSG_INFO_GET || msg->kind == MSG_OPEN || msg->kind == MSG_CLOSE;
-    if (ours && msg->body) return err_set(err, COROLLA_FORMAT, "a message with a body that should have none");
     switch (msg->kind) {
     case MSG_INFO_GET: answer_info(node, link, stream); return COROLLA_OK;
     case MSG_OPEN: return on_open(node, link, stream, msg, err);

@@ -35,6 +35,7 @@ struct node {
     struct sessions sessions;
     uint32_t n_steps;
     uint32_t n_dials; /* sessions that wait for the link to their next hop */
+    uint64_t unreachable_logged_us;
     struct peer *peers;
     struct msg_step message;        /* the step that comes in or goes out: too large for the stack of a small thread */
     uint8_t header[MSG_HEADER_MAX]; /* where answers are made */

@@ -531,6 +531,9 @@ static void a_next_hop_that_nobody_answers_for_is_the_culprit(void **state) {
     expect_failed(answer(&s), COROLLA_PEER_LOST, &failed);
     assert_true(failed.has_culprit);
     assert_true(node_id_equal(&failed.culprit, &nobody.id));
+    assert_non_null(strstr(failed.text, "cannot be reached"));
+    assert_null(strstr(failed.text, nobody.addrs[0])); /* what is behind an address is not for clients */
+    assert_null(strstr(failed.text, "key"));
     epoch_of_test++;
     session_goes_on(&s); /* from position 8 */
 }
