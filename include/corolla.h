@@ -31,30 +31,30 @@ extern "C" {
 #define COROLLA_API __attribute__((visibility("default")))
 
 /* Status codes: X(NAME, message). Numbers also travel on the wire (docs/PROTOCOL.md), so they are only appended. */
-#define COROLLA_STATUS_MAP(X)                                                                                          \
-    X(OK, "success")                                                                                                   \
-    X(INVALID, "invalid argument")                                                                                     \
-    X(NOMEM, "out of memory")                                                                                          \
-    X(IO, "input or output failed")                                                                                    \
-    X(NOT_FOUND, "not found")                                                                                          \
-    X(FORMAT, "malformed file or message")                                                                             \
-    X(UNSUPPORTED, "not supported")                                                                                    \
-    X(MODEL_MISMATCH, "the models differ")                                                                             \
-    X(BUSY, "busy, try again later")                                                                                   \
-    X(NO_CACHE, "no KV cache left")                                                                                    \
-    X(NOT_SERVED, "block is not served here")                                                                          \
-    X(NO_SESSION, "unknown session")                                                                                   \
-    X(BAD_POSITION, "step out of order")                                                                               \
-    X(TOO_LONG, "past the length of the session")                                                                      \
-    X(PEER_LOST, "connection to a peer was lost")                                                                      \
-    X(PEER_FAULT, "a peer broke the protocol")                                                                         \
-    X(TIMEOUT, "deadline passed")                                                                                      \
-    X(REFUSED, "refused")                                                                                              \
-    X(NO_CHAIN, "no chain of servers covers all blocks")                                                               \
-    X(VERSION_MISMATCH, "no common protocol version")                                                                  \
-    X(CANCELLED, "cancelled")                                                                                          \
-    X(DRAINING, "the server is leaving")                                                                               \
-    X(STALE, "an older epoch")                                                                                         \
+#define COROLLA_STATUS_MAP(X)                                                                                                              \
+    X(OK, "success")                                                                                                                       \
+    X(INVALID, "invalid argument")                                                                                                         \
+    X(NOMEM, "out of memory")                                                                                                              \
+    X(IO, "input or output failed")                                                                                                        \
+    X(NOT_FOUND, "not found")                                                                                                              \
+    X(FORMAT, "malformed file or message")                                                                                                 \
+    X(UNSUPPORTED, "not supported")                                                                                                        \
+    X(MODEL_MISMATCH, "the models differ")                                                                                                 \
+    X(BUSY, "busy, try again later")                                                                                                       \
+    X(NO_CACHE, "no KV cache left")                                                                                                        \
+    X(NOT_SERVED, "block is not served here")                                                                                              \
+    X(NO_SESSION, "unknown session")                                                                                                       \
+    X(BAD_POSITION, "step out of order")                                                                                                   \
+    X(TOO_LONG, "past the length of the session")                                                                                          \
+    X(PEER_LOST, "connection to a peer was lost")                                                                                          \
+    X(PEER_FAULT, "a peer broke the protocol")                                                                                             \
+    X(TIMEOUT, "deadline passed")                                                                                                          \
+    X(REFUSED, "refused")                                                                                                                  \
+    X(NO_CHAIN, "no chain of servers covers all blocks")                                                                                   \
+    X(VERSION_MISMATCH, "no common protocol version")                                                                                      \
+    X(CANCELLED, "cancelled")                                                                                                              \
+    X(DRAINING, "the server is leaving")                                                                                                   \
+    X(STALE, "an older epoch")                                                                                                             \
     X(INTERNAL, "internal error")
 
 enum corolla_status {
@@ -116,8 +116,9 @@ struct corolla_chat_message {
     const char *content;
 };
 /* Applies the model's chat template, or tmpl (a name that libllama knows, such as "chatml") when it is not NULL. */
-COROLLA_API enum corolla_status corolla_chat_format(struct corolla_model *model, const char *tmpl, const struct corolla_chat_message *messages,
-                                                    size_t count, bool add_assistant, char **out_text, struct corolla_error *err);
+COROLLA_API enum corolla_status corolla_chat_format(struct corolla_model *model, const char *tmpl,
+                                                    const struct corolla_chat_message *messages, size_t count, bool add_assistant,
+                                                    char **out_text, struct corolla_error *err);
 
 /* ---- swarm: where the blocks are ------------------------------------------------------------------------------- */
 
@@ -133,11 +134,11 @@ struct corolla_swarm_config {
     uint32_t threads;   /* compute threads of this process; 0: one per core when local, else 1 */
     enum corolla_kv kv; /* local only */
     enum corolla_wire wire;
-    bool exact;             /* refuse a chain that is not exact */
-    bool fast;              /* kernels that are faster and not exact, a choice of the whole process */
-    const char *device;     /* ggml device name, NULL: CPU */
-    const char *home;       /* identity folder; NULL: COROLLA_HOME or the user's data folder */
-    uint32_t timeout_ms;    /* for connecting and opening; 0: 10 s */
+    bool exact;          /* refuse a chain that is not exact */
+    bool fast;           /* kernels that are faster and not exact, a choice of the whole process */
+    const char *device;  /* ggml device name, NULL: CPU */
+    const char *home;    /* identity folder; NULL: COROLLA_HOME or the user's data folder */
+    uint32_t timeout_ms; /* for connecting and opening; 0: 10 s */
 };
 COROLLA_API void corolla_swarm_config_default(struct corolla_swarm_config *config);
 COROLLA_API enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct corolla_model *model,
@@ -147,7 +148,7 @@ COROLLA_API void corolla_swarm_close(struct corolla_swarm *swarm);
 struct corolla_hop {
     char node[80]; /* node id: hex of the key, with "/N" for the Nth process of one home */
     char name[64];
-    uint32_t begin, end; /* blocks [begin, end) */
+    uint32_t begin, end;                             /* blocks [begin, end) */
     float decode_tokens_per_s, prefill_tokens_per_s; /* as the server measured itself, over its span; 0: not known */
     bool exact;
 };
@@ -176,8 +177,8 @@ COROLLA_API void corolla_session_cancel_clear(struct corolla_session *session);
 COROLLA_API enum corolla_status corolla_session_step(struct corolla_session *session, uint32_t position, const int32_t *tokens, uint32_t n,
                                                      float *out_hidden, uint32_t n_rows, struct corolla_error *err);
 /* The same with hidden states [n, n_embd] in the place of token embeddings. */
-COROLLA_API enum corolla_status corolla_session_step_hidden(struct corolla_session *session, uint32_t position, const float *hidden, uint32_t n,
-                                                            float *out_hidden, uint32_t n_rows, struct corolla_error *err);
+COROLLA_API enum corolla_status corolla_session_step_hidden(struct corolla_session *session, uint32_t position, const float *hidden,
+                                                            uint32_t n, float *out_hidden, uint32_t n_rows, struct corolla_error *err);
 /* Final norm and LM head: hidden [n, n_embd] -> logits [n, n_vocab]. */
 COROLLA_API enum corolla_status corolla_session_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out_logits,
                                                        struct corolla_error *err);
@@ -192,10 +193,10 @@ COROLLA_API size_t corolla_session_timings(const struct corolla_session *session
 /* ---- generation ------------------------------------------------------------------------------------------------ */
 
 struct corolla_sampling {
-    float temp; /* 0: greedy */
-    int32_t top_k; /* 0: off */
-    float top_p;   /* 1: off */
-    float min_p;   /* 0: off */
+    float temp;           /* 0: greedy */
+    int32_t top_k;        /* 0: off */
+    float top_p;          /* 1: off */
+    float min_p;          /* 0: off */
     float repeat_penalty; /* 1: off; over the last 64 tokens */
     uint32_t seed;        /* 0: a random one */
     const char *grammar;  /* GBNF text, or NULL */
@@ -206,7 +207,7 @@ enum corolla_stop { COROLLA_STOP_EOS, COROLLA_STOP_LENGTH, COROLLA_STOP_STOP, CO
 
 struct corolla_generation {
     struct corolla_sampling sampling;
-    uint32_t max_new_tokens; /* 0: until the session is full */
+    uint32_t max_new_tokens;  /* 0: until the session is full */
     const char *const *stops; /* texts at which to stop; they are not part of the output */
     size_t n_stops;
     /* Called with each piece of valid UTF-8 text as it becomes final; false stops the generation. May be NULL. */
@@ -237,12 +238,12 @@ COROLLA_API void corolla_result_clear(struct corolla_result *result);
 struct corolla_server;
 
 struct corolla_server_config {
-    uint32_t begin, end; /* the span; end 0: all blocks */
-    const char *listen;  /* HOST:PORT, port 0 takes a free one */
+    uint32_t begin, end;          /* the span; end 0: all blocks */
+    const char *listen;           /* HOST:PORT, port 0 takes a free one */
     const char *const *announces; /* addresses told to others in the place of the one listened on */
     size_t n_announces;
-    uint32_t threads;       /* compute threads; 0: one per core */
-    uint32_t cache_tokens;  /* KV budget in tokens; 0: 16,384, or what memory allows */
+    uint32_t threads;      /* compute threads; 0: one per core */
+    uint32_t cache_tokens; /* KV budget in tokens; 0: 16,384, or what memory allows */
     enum corolla_kv kv;
     bool fast;
     const char *device;

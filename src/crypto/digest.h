@@ -7,7 +7,7 @@
 
 #define DIGEST_SIZE 32
 
-struct digest; /* a running hash */
+struct digest;                   /* a running hash */
 struct digest *digest_new(void); /* NULL: out of memory */
 void digest_update(struct digest *d, const void *data, size_t size);
 /* Writes the hash; the object is ready for the next one. */

@@ -92,7 +92,8 @@ static uint32_t read_u32(struct reader *r, const char *name, uint32_t fallback, 
     if (!key && fallback == 0 && min > 0) r->status = err_set(r->err, COROLLA_FORMAT, "key %s is missing", path);
     if (!key) return fallback;
     if (key->type == HEADER_ARRAY)
-        r->status = err_set(r->err, COROLLA_UNSUPPORTED, "%s differs between blocks, which no row of the architecture table expresses", path);
+        r->status =
+            err_set(r->err, COROLLA_UNSUPPORTED, "%s differs between blocks, which no row of the architecture table expresses", path);
     else if (!header_u32(r->header, path, &v))
         r->status = err_set(r->err, COROLLA_FORMAT, "key %s is no whole number", path);
     else if (v < min || v > max)
@@ -119,7 +120,8 @@ static enum rope_scaling read_scaling(struct reader *r) {
     if (header_string(r->header, path, &value, &size))
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
             if (strlen(names[i]) == size && memcmp(names[i], value, size) == 0) return (enum rope_scaling)i;
-    if (!r->status) r->status = err_set(r->err, COROLLA_UNSUPPORTED, "this kind of RoPE scaling is not supported: none, linear and yarn are");
+    if (!r->status)
+        r->status = err_set(r->err, COROLLA_UNSUPPORTED, "this kind of RoPE scaling is not supported: none, linear and yarn are");
     return SCALING_NONE;
 }
 
@@ -160,7 +162,8 @@ static void read_hparams(struct reader *r, struct hparams *h) {
     if (h->n_head % h->n_head_kv != 0)
         r->status = err_set(r->err, COROLLA_FORMAT, "%u heads cannot share %u KV heads", h->n_head, h->n_head_kv);
     else if (value_dim != h->head_dim)
-        r->status = err_set(r->err, COROLLA_UNSUPPORTED, "keys of %u and values of %u dimensions are not supported", h->head_dim, value_dim);
+        r->status =
+            err_set(r->err, COROLLA_UNSUPPORTED, "keys of %u and values of %u dimensions are not supported", h->head_dim, value_dim);
     else if (h->n_rot > h->head_dim || h->n_rot % 2 != 0 || h->head_dim % 2 != 0)
         r->status = err_set(r->err, COROLLA_FORMAT, "RoPE over %u of %u dimensions is impossible", h->n_rot, h->head_dim);
     else if (!(h->norm_eps > 0.0f))
@@ -173,8 +176,8 @@ static enum corolla_status check_tensor(const struct hparams *h, const struct mo
                                         struct corolla_error *err) {
     int64_t columns = dim_size(h, rule->columns), rows = dim_size(h, rule->rows);
     if (t->ne[0] != columns || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1)
-        return err_set(err, COROLLA_FORMAT, "tensor %s is %lld x %lld, but the hyperparameters ask for %lld x %lld", t->name, (long long)t->ne[0],
-                       (long long)t->ne[1], (long long)columns, (long long)rows);
+        return err_set(err, COROLLA_FORMAT, "tensor %s is %lld x %lld, but the hyperparameters ask for %lld x %lld", t->name,
+                       (long long)t->ne[0], (long long)t->ne[1], (long long)columns, (long long)rows);
     enum ggml_type type = (enum ggml_type)t->type;
     if (rule->rows == DIM_NONE && type != GGML_TYPE_F32)
         return err_set(err, COROLLA_UNSUPPORTED, "tensor %s is %s, but vectors must be F32", t->name, ggml_type_name(type));
@@ -231,7 +234,8 @@ enum corolla_status arch_read(struct hparams *out, const struct header *header, 
     const char *name;
     size_t size;
     struct hparams h = {0};
-    if (!header_string(header, "general.architecture", &name, &size)) return err_set(err, COROLLA_FORMAT, "key general.architecture is missing");
+    if (!header_string(header, "general.architecture", &name, &size))
+        return err_set(err, COROLLA_FORMAT, "key general.architecture is missing");
     struct reader r = {.header = header, .arch = arch_find(name, size), .err = err};
     if (!r.arch) return err_set(err, COROLLA_UNSUPPORTED, "architecture %.*s is not supported", size > 64 ? 64 : (int)size, name);
     read_hparams(&r, &h);

@@ -63,8 +63,8 @@ static void shape_clear(struct shape *s) {
 }
 
 /* Runs n rows through the larger shape as long as they fill it, the rest one by one. Sizes are those of a row. */
-static enum corolla_status shape_run(struct edges *e, struct shape *one, struct shape *many, const void *in, size_t in_size, void *out, size_t out_size,
-                                     uint32_t n, struct corolla_error *err) {
+static enum corolla_status shape_run(struct edges *e, struct shape *one, struct shape *many, const void *in, size_t in_size, void *out,
+                                     size_t out_size, uint32_t n, struct corolla_error *err) {
     for (uint32_t at = 0; at < n;) {
         struct shape *s = n - at >= many->rows ? many : one;
         ggml_backend_tensor_set(s->in, (const char *)in + at * in_size, 0, s->rows * in_size);
@@ -122,5 +122,6 @@ enum corolla_status edges_embed(struct edges *e, const int32_t *tokens, uint32_t
 }
 
 enum corolla_status edges_logits(struct edges *e, const float *hidden, uint32_t n, float *out, struct corolla_error *err) {
-    return shape_run(e, &e->head_one, &e->head_many, hidden, e->hparams->n_embd * sizeof(float), out, e->hparams->n_vocab * sizeof(float), n, err);
+    return shape_run(e, &e->head_one, &e->head_many, hidden, e->hparams->n_embd * sizeof(float), out, e->hparams->n_vocab * sizeof(float),
+                     n, err);
 }

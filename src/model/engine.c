@@ -76,7 +76,8 @@ static uint32_t count_cores(void) {
  * backend's functions are looked up by name, since an engine with loadable backends cannot be linked against them. */
 static enum corolla_status start_threads(struct engine *e, bool awake, struct corolla_error *err) {
     ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(ggml_backend_get_device(e->backend));
-    ggml_backend_set_n_threads_t set_threads = (ggml_backend_set_n_threads_t)ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
+    ggml_backend_set_n_threads_t set_threads =
+        (ggml_backend_set_n_threads_t)ggml_backend_reg_get_proc_address(reg, "ggml_backend_set_n_threads");
     if (!set_threads) return COROLLA_OK; /* not a CPU */
     set_threads(e->backend, (int)e->threads);
     ggml_threadpool_t (*pool_new)(struct ggml_threadpool_params *) =
@@ -106,7 +107,8 @@ enum corolla_status engine_new(struct engine **out, const struct engine_config *
     e->fast = config->fast;
     e->threads = config->threads ? config->threads : count_cores();
     e->backend = ggml_backend_dev_init(device, NULL);
-    status = e->backend ? start_threads(e, config->awake, err) : err_set(err, COROLLA_INTERNAL, "cannot start device %s", ggml_backend_dev_name(device));
+    status = e->backend ? start_threads(e, config->awake, err)
+                        : err_set(err, COROLLA_INTERNAL, "cannot start device %s", ggml_backend_dev_name(device));
     if (status)
         engine_free(e);
     else
@@ -123,13 +125,15 @@ void engine_free(struct engine *e) {
 
 uint32_t engine_threads(const struct engine *e) { return e->threads; }
 bool engine_fast(const struct engine *e) { return e->fast; }
-struct ggml_backend *engine_backend(const struct engine *e) { return e->backend; }
+struct ggml_backend *engine_backend(const struct engine *e) {
+    return e->backend;
+}
 
 /* The device's first extra buffer type whose kernels take a weight of this type and shape. */
 static ggml_backend_buffer_type_t supported_extra_type(const struct engine *e, int type, int64_t columns, int64_t rows) {
     ggml_backend_dev_t dev = ggml_backend_get_device(e->backend);
-    ggml_backend_dev_get_extra_bufts_t get =
-        (ggml_backend_dev_get_extra_bufts_t)ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(dev), "ggml_backend_dev_get_extra_bufts");
+    ggml_backend_dev_get_extra_bufts_t get = (ggml_backend_dev_get_extra_bufts_t)ggml_backend_reg_get_proc_address(
+        ggml_backend_dev_backend_reg(dev), "ggml_backend_dev_get_extra_bufts");
     ggml_backend_buffer_type_t *list = get ? get(dev) : NULL;
     struct ggml_context *ctx = ggml_init((struct ggml_init_params){.mem_size = 8 * ggml_tensor_overhead(), .no_alloc = true});
     ggml_backend_buffer_type_t found = NULL;
@@ -157,7 +161,8 @@ struct ggml_backend_buffer_type *engine_repack_type(struct engine *e, int type, 
 
 enum corolla_status engine_compute(struct engine *e, struct ggml_cgraph *graph, struct corolla_error *err) {
     enum ggml_status status = ggml_backend_graph_compute(e->backend, graph);
-    if (status != GGML_STATUS_SUCCESS) return err_set(err, COROLLA_INTERNAL, "the device failed to compute: %s", ggml_status_to_string(status));
+    if (status != GGML_STATUS_SUCCESS)
+        return err_set(err, COROLLA_INTERNAL, "the device failed to compute: %s", ggml_status_to_string(status));
     return COROLLA_OK;
 }
 

@@ -29,7 +29,8 @@ struct model_file {
 static enum corolla_status map_file(struct model_file *f, const char *path, struct corolla_error *err) {
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return err_set(err, errno == ENOENT ? COROLLA_NOT_FOUND : COROLLA_IO, "cannot open the model %s: %s", path, strerror(errno));
+    if (fd < 0)
+        return err_set(err, errno == ENOENT ? COROLLA_NOT_FOUND : COROLLA_IO, "cannot open the model %s: %s", path, strerror(errno));
     enum corolla_status status = COROLLA_OK;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
         status = err_set(err, COROLLA_IO, "%s is not a regular file", path);
@@ -48,12 +49,14 @@ static enum corolla_status map_file(struct model_file *f, const char *path, stru
 }
 
 /* An array under tokenizer.ggml that libllama walks without asking: its element type and, when asked, its length. */
-static enum corolla_status check_array(const struct header *h, const char *name, enum header_type element, uint64_t count, struct corolla_error *err) {
+static enum corolla_status check_array(const struct header *h, const char *name, enum header_type element, uint64_t count,
+                                       struct corolla_error *err) {
     const struct header_key *k = header_find(h, name);
     if (!k) return COROLLA_OK;
     if (k->type != HEADER_ARRAY || k->element != element) return err_set(err, COROLLA_FORMAT, "key %s is an array of the wrong type", name);
     if (count && k->count != count)
-        return err_set(err, COROLLA_FORMAT, "%s has %llu entries for %llu tokens", name, (unsigned long long)k->count, (unsigned long long)count);
+        return err_set(err, COROLLA_FORMAT, "%s has %llu entries for %llu tokens", name, (unsigned long long)k->count,
+                       (unsigned long long)count);
     return COROLLA_OK;
 }
 
@@ -96,7 +99,8 @@ static enum corolla_status read_file(struct model_file *f, corolla_progress_fn p
     return manifest_open(&f->manifest, f->path, &f->header, f->map, progress, user, err);
 }
 
-enum corolla_status model_file_open(struct model_file **out, const char *path, corolla_progress_fn progress, void *user, struct corolla_error *err) {
+enum corolla_status model_file_open(struct model_file **out, const char *path, corolla_progress_fn progress, void *user,
+                                    struct corolla_error *err) {
     struct model_file *f = calloc(1, sizeof *f);
     if (!f || !(f->path = strdup(path))) {
         model_file_close(f);
@@ -125,7 +129,9 @@ const char *model_file_name(const struct model_file *f) { return f->name; }
 const struct hparams *model_file_hparams(const struct model_file *f) { return &f->hparams; }
 const uint8_t *model_file_id(const struct model_file *f) { return f->manifest.id; }
 
-const uint8_t *model_file_digest(const struct model_file *f, const struct model_tensor *t) { return f->manifest.digests[t - f->header.tensors]; }
+const uint8_t *model_file_digest(const struct model_file *f, const struct model_tensor *t) {
+    return f->manifest.digests[t - f->header.tensors];
+}
 
 const struct model_tensor *model_file_find(const struct model_file *f, const char *name) { return header_tensor(&f->header, name); }
 const void *model_file_data(const struct model_file *f, const struct model_tensor *t) { return f->map + t->offset; }

@@ -17,7 +17,7 @@ void model_file_close(struct model_file *file);
 const char *model_file_path(const struct model_file *file);
 const char *model_file_name(const struct model_file *file);
 const struct hparams *model_file_hparams(const struct model_file *file);
-const uint8_t *model_file_id(const struct model_file *file);        /* 32 bytes */
+const uint8_t *model_file_id(const struct model_file *file); /* 32 bytes */
 /* SHA-256 of a tensor's data as the manifest has it, 32 bytes. */
 const uint8_t *model_file_digest(const struct model_file *file, const struct model_tensor *tensor);
 const struct model_tensor *model_file_find(const struct model_file *file, const char *name);

@@ -44,7 +44,8 @@ static struct ggml_tensor *heads(struct builder *b, struct ggml_tensor *x, struc
 }
 
 /* Rows [first, first + n) of k [D, G, T] and v [D * G, T] go to their places in the cache. */
-static void store(struct builder *b, const struct graph_item *item, uint32_t block, uint32_t first, struct ggml_tensor *k, struct ggml_tensor *v) {
+static void store(struct builder *b, const struct graph_item *item, uint32_t block, uint32_t first, struct ggml_tensor *k,
+                  struct ggml_tensor *v) {
     int64_t kv_dim = (int64_t)b->h->n_head_kv * b->h->head_dim;
     size_t row = (size_t)kv_dim * sizeof(float);
     struct ggml_tensor *cache_v = item->kv->v[block], *index_v = item->k_index, *rows_v;
@@ -71,8 +72,8 @@ static struct ggml_tensor *attend_flash(struct builder *b, const struct graph_it
 }
 
 /* Rows [first, first + n) of the batch, which are rows [at, at + n) of the item: -> [D, H, n] */
-static struct ggml_tensor *attend_piece(struct builder *b, const struct graph_item *item, uint32_t block, struct ggml_tensor *q, uint32_t first,
-                                        uint32_t at, uint32_t n) {
+static struct ggml_tensor *attend_piece(struct builder *b, const struct graph_item *item, uint32_t block, struct ggml_tensor *q,
+                                        uint32_t first, uint32_t at, uint32_t n) {
     const struct hparams *h = b->h;
     struct ggml_tensor *k = item->kv->k[block], *v = item->kv->v[block];
     size_t size = ggml_type_size(k->type);
@@ -104,12 +105,13 @@ static struct ggml_tensor *attend(struct builder *b, uint32_t block, struct ggml
         const struct graph_item *item = &b->g->items[i];
         store(b, item, block, first, k, v);
         uint32_t rows = piece_rows(b->c, item);
-        if (b->g->n_items == 1 && rows >= item->n) return ggml_cont_2d(b->ctx, attend_piece(b, item, block, q, 0, 0, item->n), dim, item->n);
+        if (b->g->n_items == 1 && rows >= item->n)
+            return ggml_cont_2d(b->ctx, attend_piece(b, item, block, q, 0, 0, item->n), dim, item->n);
         for (uint32_t at = 0; at < item->n; at += rows) {
             uint32_t n = item->n - at < rows ? item->n - at : rows;
             struct ggml_tensor *piece = attend_piece(b, item, block, q, first + at, at, n);
-            struct ggml_tensor *place = ggml_view_3d(b->ctx, all, b->h->head_dim, b->h->n_head, n, b->h->head_dim * sizeof(float), all->nb[1],
-                                                     (first + at) * all->nb[1]);
+            struct ggml_tensor *place = ggml_view_3d(b->ctx, all, b->h->head_dim, b->h->n_head, n, b->h->head_dim * sizeof(float),
+                                                     all->nb[1], (first + at) * all->nb[1]);
             ggml_build_forward_expand(b->g->cgraph, ggml_cpy(b->ctx, piece, place));
         }
         first += item->n;
@@ -169,7 +171,8 @@ enum corolla_status graph_build(struct graph *g, const struct graph_config *conf
         pieces += (g->items[i].n + rows - 1) / rows;
     }
     size_t nodes = config->n_blocks * (NODES_PER_BLOCK + NODES_PER_PIECE * pieces) + 4 * (size_t)g->n_items + 16;
-    g->ctx = ggml_init((struct ggml_init_params){.mem_size = nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(nodes, false), .no_alloc = true});
+    g->ctx = ggml_init(
+        (struct ggml_init_params){.mem_size = nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(nodes, false), .no_alloc = true});
     if (!g->ctx) return err_set(err, COROLLA_NOMEM, "out of memory for a graph of %zu nodes", nodes);
     g->cgraph = ggml_new_graph_custom(g->ctx, nodes, false);
     struct builder b = {.g = g, .c = config, .h = config->hparams, .ctx = g->ctx};

@@ -105,7 +105,8 @@ static enum corolla_status parse_tensor(struct cursor *c, struct model_tensor *t
     for (int i = 0; i < 4; i++) {
         uint64_t ne = 1;
         if (i < t->n_dims && !take_u64(c, &ne)) return err_set(err, COROLLA_FORMAT, "truncated tensor info");
-        if (ne == 0 || ne > INT32_MAX) return err_set(err, COROLLA_FORMAT, "tensor %s has a dimension of %llu", t->name, (unsigned long long)ne);
+        if (ne == 0 || ne > INT32_MAX)
+            return err_set(err, COROLLA_FORMAT, "tensor %s has a dimension of %llu", t->name, (unsigned long long)ne);
         t->ne[i] = (int64_t)ne;
     }
     if (!take_u32(c, &type) || !take_u64(c, &t->offset)) return err_set(err, COROLLA_FORMAT, "truncated tensor info");
@@ -168,11 +169,13 @@ static enum corolla_status parse_counts(struct cursor *c, struct header *h, stru
     const uint8_t *magic;
     uint64_t n_tensors, n_keys;
     if (!take(c, 4, &magic) || memcmp(magic, "GGUF", 4) != 0) return err_set(err, COROLLA_FORMAT, "not a GGUF file");
-    if (!take_u32(c, &h->version) || !take_u64(c, &n_tensors) || !take_u64(c, &n_keys)) return err_set(err, COROLLA_FORMAT, "truncated header");
+    if (!take_u32(c, &h->version) || !take_u64(c, &n_tensors) || !take_u64(c, &n_keys))
+        return err_set(err, COROLLA_FORMAT, "truncated header");
     if ((h->version & 0xffff) == 0) return err_set(err, COROLLA_UNSUPPORTED, "a big-endian GGUF file: convert it to little endian first");
     if (h->version < 2 || h->version > 3) return err_set(err, COROLLA_UNSUPPORTED, "GGUF version %u: only 2 and 3 are known", h->version);
     if (n_tensors > HEADER_TENSORS_MAX || n_keys > HEADER_KEYS_MAX)
-        return err_set(err, COROLLA_FORMAT, "%llu tensors and %llu keys: damaged header", (unsigned long long)n_tensors, (unsigned long long)n_keys);
+        return err_set(err, COROLLA_FORMAT, "%llu tensors and %llu keys: damaged header", (unsigned long long)n_tensors,
+                       (unsigned long long)n_keys);
     h->keys = calloc(n_keys + 1, sizeof *h->keys);
     h->tensors = calloc(n_tensors + 1, sizeof *h->tensors);
     if (!h->keys || !h->tensors) return err_set(err, COROLLA_NOMEM, "out of memory");

@@ -17,8 +17,20 @@
 #define TENSOR_NAME_SIZE 64      /* GGML_MAX_NAME */
 
 enum header_type { /* of a value */
-    HEADER_U8, HEADER_I8, HEADER_U16, HEADER_I16, HEADER_U32, HEADER_I32, HEADER_F32, HEADER_BOOL, HEADER_STRING, HEADER_ARRAY,
-    HEADER_U64, HEADER_I64, HEADER_F64, HEADER_TYPE_COUNT
+                   HEADER_U8,
+                   HEADER_I8,
+                   HEADER_U16,
+                   HEADER_I16,
+                   HEADER_U32,
+                   HEADER_I32,
+                   HEADER_F32,
+                   HEADER_BOOL,
+                   HEADER_STRING,
+                   HEADER_ARRAY,
+                   HEADER_U64,
+                   HEADER_I64,
+                   HEADER_F64,
+                   HEADER_TYPE_COUNT
 };
 
 struct header_key {
@@ -41,7 +53,7 @@ struct model_tensor {
 struct header {
     uint32_t version;
     size_t n_keys, n_tensors;
-    struct header_key *keys; /* sorted by name */
+    struct header_key *keys;      /* sorted by name */
     struct model_tensor *tensors; /* sorted by name */
 };
 

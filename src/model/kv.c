@@ -27,10 +27,12 @@ static enum corolla_status make_tensors(struct kv *kv, enum ggml_type type, int6
     if (!kv->k || !kv->v || !kv->ctx) return err_set(err, COROLLA_NOMEM, "out of memory");
     for (uint32_t i = 0; i < n; i++) {
         kv->k[i] = ggml_new_tensor_2d(kv->ctx, type, kv_dim, kv->capacity);
-        kv->v[i] = flash ? ggml_new_tensor_2d(kv->ctx, type, kv_dim, kv->capacity) : ggml_new_tensor_2d(kv->ctx, type, kv->capacity, kv_dim);
+        kv->v[i] =
+            flash ? ggml_new_tensor_2d(kv->ctx, type, kv_dim, kv->capacity) : ggml_new_tensor_2d(kv->ctx, type, kv->capacity, kv_dim);
     }
     kv->buffer = ggml_backend_alloc_ctx_tensors(kv->ctx, engine_backend(span_engine(kv->span)));
-    if (!kv->buffer) return err_set(err, COROLLA_NO_CACHE, "the device has no memory for a KV cache of %llu bytes", (unsigned long long)kv->bytes);
+    if (!kv->buffer)
+        return err_set(err, COROLLA_NO_CACHE, "the device has no memory for a KV cache of %llu bytes", (unsigned long long)kv->bytes);
     /* Another session's rows must not be seen, and masked values must be finite. The host's memory is cleaned as the session grows:
      * opening one costs nothing, and what it never fills stays untouched. */
     if (!ggml_backend_buffer_is_host(kv->buffer)) {
@@ -60,7 +62,8 @@ void kv_clean(struct kv *kv, uint32_t n) {
     kv->clean = n;
 }
 
-enum corolla_status kv_allocate(struct kv **out, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err) {
+enum corolla_status kv_allocate(struct kv **out, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens,
+                                struct corolla_error *err) {
     static uint64_t serial;
     const struct hparams *h = span_hparams(span);
     struct kv *kv = calloc(1, sizeof *kv);
@@ -68,7 +71,8 @@ enum corolla_status kv_allocate(struct kv **out, struct span *span, uint32_t beg
     *kv = (struct kv){.span = span, .begin = begin, .end = end, .max_tokens = max_tokens, .capacity = kv_window(max_tokens)};
     kv->serial = __atomic_add_fetch(&serial, 1, __ATOMIC_RELAXED);
     kv->bytes = span_kv_bytes(h, end - begin, span_kv_type(span), max_tokens);
-    enum corolla_status status = make_tensors(kv, (enum ggml_type)kv_ggml_type(span_kv_type(span)), (int64_t)h->n_head_kv * h->head_dim, err);
+    enum corolla_status status =
+        make_tensors(kv, (enum ggml_type)kv_ggml_type(span_kv_type(span)), (int64_t)h->n_head_kv * h->head_dim, err);
     if (status)
         kv_release(kv);
     else

@@ -30,7 +30,8 @@ struct kv {
 uint32_t kv_window(uint32_t positions);
 int kv_ggml_type(enum corolla_kv type);
 /* Without asking the budget. */
-enum corolla_status kv_allocate(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err);
+enum corolla_status kv_allocate(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens,
+                                struct corolla_error *err);
 /* Makes the first n positions clean, so that attention may look at them. */
 void kv_clean(struct kv *kv, uint32_t n);
 /* Frees what kv_allocate() made. */

@@ -95,8 +95,8 @@ static enum corolla_status compute_id(struct manifest *m, const struct header *h
     return status;
 }
 
-static enum corolla_status hash_tensors(struct manifest *m, const struct header *h, const uint8_t *bytes, corolla_progress_fn progress, void *user,
-                                        struct corolla_error *err) {
+static enum corolla_status hash_tensors(struct manifest *m, const struct header *h, const uint8_t *bytes, corolla_progress_fn progress,
+                                        void *user, struct corolla_error *err) {
     struct digest *d = digest_new();
     if (!d) return err_set(err, COROLLA_NOMEM, "out of memory");
     uint64_t total = 0, done = 0;

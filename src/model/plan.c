@@ -70,7 +70,8 @@ static enum corolla_status check_support(struct plan *p, const struct graph *g, 
 
 /* Gives the graph its memory; when that moved the shared buffer, all others are void. */
 static enum corolla_status place(struct plan *p, struct entry *fresh, struct corolla_error *err) {
-    if (!ggml_gallocr_alloc_graph(p->allocator, fresh->graph.cgraph)) return err_set(err, COROLLA_NOMEM, "not enough memory on the device to compute");
+    if (!ggml_gallocr_alloc_graph(p->allocator, fresh->graph.cgraph))
+        return err_set(err, COROLLA_NOMEM, "not enough memory on the device to compute");
     size_t scratch = ggml_gallocr_get_buffer_size(p->allocator, 0);
     if (scratch != p->scratch)
         for (size_t i = 0; i < GRAPHS_MAX; i++)

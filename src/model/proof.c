@@ -23,7 +23,8 @@ void proof_random(uint32_t seed, float *out, size_t n) {
 
 /* y [PROOF_WEIGHT_ROWS, n] = w x[first .. first + n). */
 static bool multiply(struct engine *e, struct ggml_tensor *w, const float *x, int64_t n, float *y) {
-    struct ggml_context *ctx = ggml_init((struct ggml_init_params){.mem_size = 8 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
+    struct ggml_context *ctx =
+        ggml_init((struct ggml_init_params){.mem_size = 8 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
     if (!ctx) return false;
     struct ggml_cgraph *graph = ggml_new_graph(ctx);
     struct ggml_tensor *in = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, w->ne[0], n), *out = ggml_mul_mat(ctx, w, in);

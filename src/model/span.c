@@ -29,7 +29,7 @@ struct span {
     struct ggml_tensor *rope_freqs;
     struct plan *plan;
     bool exact;
-    struct { /* where inputs are made, BATCH_ROWS_MAX rows */
+    struct {              /* where inputs are made, BATCH_ROWS_MAX rows */
         int64_t *index;   /* [rows * kv_dim] */
         uint16_t *mask;   /* [rows * window], grown with the window */
         size_t mask_size; /* elements */
@@ -41,7 +41,9 @@ uint32_t span_begin(const struct span *s) { return s->begin; }
 uint32_t span_end(const struct span *s) { return s->end; }
 bool span_exact(const struct span *s) { return s->exact; }
 const struct hparams *span_hparams(const struct span *s) { return s->hparams; }
-struct engine *span_engine(const struct span *s) { return s->engine; }
+struct engine *span_engine(const struct span *s) {
+    return s->engine;
+}
 enum corolla_kv span_kv_type(const struct span *s) { return s->kv_type; }
 
 /* Which kernel a weight type gets follows from the engine's class, since every node of a class proves the same; so the class
@@ -62,8 +64,8 @@ enum corolla_status kv_open(struct kv **out, struct span *s, uint32_t begin, uin
     uint64_t bytes = span_kv_bytes(s->hparams, end - begin, s->kv_type, max_tokens);
     if (__atomic_add_fetch(&s->kv_used, bytes, __ATOMIC_RELAXED) > s->kv_budget) {
         __atomic_sub_fetch(&s->kv_used, bytes, __ATOMIC_RELAXED);
-        return err_set(err, COROLLA_NO_CACHE, "no KV cache for %u tokens: %llu are left; ask for a shorter session or come back later", max_tokens,
-                       (unsigned long long)span_kv_tokens_left(s));
+        return err_set(err, COROLLA_NO_CACHE, "no KV cache for %u tokens: %llu are left; ask for a shorter session or come back later",
+                       max_tokens, (unsigned long long)span_kv_tokens_left(s));
     }
     enum corolla_status status = kv_allocate(out, s, begin, end, max_tokens, err);
     if (status) __atomic_sub_fetch(&s->kv_used, bytes, __ATOMIC_RELAXED);
@@ -88,7 +90,8 @@ static enum corolla_status check_batch(const struct batch_item *items, uint32_t 
         if (it->position > it->kv->length)
             return err_set(err, COROLLA_BAD_POSITION, "a step at position %u, but the session has %u", it->position, it->kv->length);
         if (it->position > it->kv->max_tokens || it->n > it->kv->max_tokens - it->position)
-            return err_set(err, COROLLA_TOO_LONG, "%u tokens at position %u do not fit a session of %u", it->n, it->position, it->kv->max_tokens);
+            return err_set(err, COROLLA_TOO_LONG, "%u tokens at position %u do not fit a session of %u", it->n, it->position,
+                           it->kv->max_tokens);
         if (it->kv->begin != items[0].kv->begin || it->kv->end != items[0].kv->end)
             return err_set(err, COROLLA_INVALID, "the items of a batch use different blocks");
         for (uint32_t j = 0; j < i; j++)
@@ -177,7 +180,11 @@ enum corolla_status span_forward(struct span *s, const struct batch_item *items,
 static bool forward_chunks(struct span *s, struct kv *kv, uint32_t rows, uint32_t chunk, const float *x, float *y) {
     uint32_t n_embd = s->hparams->n_embd;
     for (uint32_t at = 0; at < rows; at += chunk) {
-        struct batch_item item = {.kv = kv, .position = at, .n = rows - at < chunk ? rows - at : chunk, .in = x + (size_t)at * n_embd, .out = y + (size_t)at * n_embd};
+        struct batch_item item = {.kv = kv,
+                                  .position = at,
+                                  .n = rows - at < chunk ? rows - at : chunk,
+                                  .in = x + (size_t)at * n_embd,
+                                  .out = y + (size_t)at * n_embd};
         if (span_forward(s, &item, 1, NULL)) return false;
     }
     return true;
@@ -189,7 +196,8 @@ static bool prove_block(struct span *s, uint32_t block, const float *x, float *w
     struct kv *kv;
     if (kv_allocate(&kv, s, block, block + 1, PROOF_POSITIONS, NULL)) return false;
     bool good = forward_chunks(s, kv, PROOF_POSITIONS, PROOF_POSITIONS, x, whole);
-    good = good && forward_chunks(s, kv, PROOF_POSITIONS, 7, x, parts) && memcmp(whole, parts, PROOF_POSITIONS * n_embd * sizeof(float)) == 0;
+    good =
+        good && forward_chunks(s, kv, PROOF_POSITIONS, 7, x, parts) && memcmp(whole, parts, PROOF_POSITIONS * n_embd * sizeof(float)) == 0;
     good = good && forward_chunks(s, kv, PROOF_SINGLES, 1, x, parts) && memcmp(whole, parts, PROOF_SINGLES * n_embd * sizeof(float)) == 0;
     kv_release(kv);
     return good;

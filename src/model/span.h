@@ -22,8 +22,8 @@ struct span_config {
     uint64_t kv_bytes; /* budget of all KV caches together */
 };
 /* Maps or copies the weights of [begin, end), proves the arithmetic. The file must outlive the span. */
-enum corolla_status span_load(struct span **out_span, struct engine *engine, const struct model_file *file, const struct span_config *config,
-                              struct corolla_error *err);
+enum corolla_status span_load(struct span **out_span, struct engine *engine, const struct model_file *file,
+                              const struct span_config *config, struct corolla_error *err);
 void span_free(struct span *span);
 uint32_t span_begin(const struct span *span);
 uint32_t span_end(const struct span *span);
@@ -40,7 +40,8 @@ uint64_t span_kv_bytes(const struct hparams *hparams, uint32_t n_blocks, enum co
 uint64_t span_kv_tokens_left(const struct span *span);
 
 /* A cache for the blocks [begin, end) of the span, empty. NO_CACHE when the budget does not hold it. */
-enum corolla_status kv_open(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err);
+enum corolla_status kv_open(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens,
+                            struct corolla_error *err);
 void kv_close(struct kv *kv);
 uint32_t kv_length(const struct kv *kv); /* positions filled */
 uint32_t kv_max(const struct kv *kv);

@@ -87,7 +87,8 @@ static enum corolla_status allocate(struct load *l, struct group *g) {
 
 /* The pages of data that was copied need not stay in memory. */
 static void drop_pages(const void *data, size_t size) {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) & ~(page - 1), end = ((uintptr_t)data + size) & ~(page - 1);
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = ((uintptr_t)data + page - 1) & ~(page - 1),
+              end = ((uintptr_t)data + size) & ~(page - 1);
     if (begin < end) madvise((void *)begin, end - begin, MADV_DONTNEED);
 }
 
@@ -109,8 +110,8 @@ static enum corolla_status fill(struct load *l, const struct group *g, struct gg
     return COROLLA_OK;
 }
 
-enum corolla_status weights_load(struct weights **out, struct engine *engine, const struct model_file *file, const struct weights_request *requests,
-                                 size_t n, struct corolla_error *err) {
+enum corolla_status weights_load(struct weights **out, struct engine *engine, const struct model_file *file,
+                                 const struct weights_request *requests, size_t n, struct corolla_error *err) {
     struct load l = {.w = calloc(1, sizeof(struct weights)), .engine = engine, .file = file, .n = n, .err = err};
     if (!l.w) return err_set(err, COROLLA_NOMEM, "out of memory");
     enum corolla_status status = COROLLA_OK;
@@ -118,7 +119,8 @@ enum corolla_status weights_load(struct weights **out, struct engine *engine, co
     for (size_t i = 0; i < l.w->n_groups && !status; i++) {
         struct group *g = &l.w->groups[i];
         status = allocate(&l, g);
-        for (struct ggml_tensor *t = ggml_get_first_tensor(g->ctx); t && !status; t = ggml_get_next_tensor(g->ctx, t)) status = fill(&l, g, t);
+        for (struct ggml_tensor *t = ggml_get_first_tensor(g->ctx); t && !status; t = ggml_get_next_tensor(g->ctx, t))
+            status = fill(&l, g, t);
     }
     if (status)
         weights_free(l.w);
