@@ -86,7 +86,8 @@ class Rounds:
 
     def fill(self, table):
         def row(what, key, kind, goal):
-            table.ratio(what, self.ours[key, kind], self.theirs.get((key, kind)), goal)
+            if (key, kind) in self.ours:
+                table.ratio(what, self.ours[key, kind], self.theirs.get((key, kind)), goal)
 
         plural = lambda n: f"{n} thread" + "s" * (n > 1)
         for threads in self.args.threads:
@@ -140,7 +141,7 @@ def parse_arguments():
     parser.add_argument("--peer", help="llama-bench (built by bench/peers.sh)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, no peer")
     parser.add_argument("--rounds", type=int, help="rounds of prefill, half of those of decode (5)")
-    parser.add_argument("--only", choices=["speed", "rest"], help="leave the other half out")
+    parser.add_argument("--only", choices=["decode", "prefill", "rest"], help="one part of the table")
     args = parser.parse_args()
     args.rounds = args.rounds or (1 if args.quick else 5)
     args.prefill, args.decode, args.idle_seconds = (32, 8, 1) if args.quick else (512, 128, 10)
@@ -161,20 +162,22 @@ def main():
     print(f"`{command}`, {machine.describe()}, {2 * args.rounds} rounds of decode, {args.rounds} of prefill, {pathlib.Path(args.model).name}\n", flush=True)
     with tempfile.TemporaryDirectory() as home, contextlib.ExitStack() as stack:
         corolla = Corolla(args.bin, args.model, home)
-        if args.only != "rest":
+        kinds = [kind for kind in ("decode", "prefill") if args.only in (None, kind)]
+        if kinds:
             n_blocks = gguf.sizes(args.model)["n_blocks"]
             one = stack.enter_context(servers(corolla, [(0, n_blocks)]))
             three = stack.enter_context(servers(corolla, [(n_blocks * i // 3, n_blocks * (i + 1) // 3) for i in range(3)]))
             chains = {"one server": one.joins(), "three servers": three.joins()}
             print("parity: " + check_parity(corolla, chains, args.decode) + "\n", flush=True)
             rounds = Rounds(args, corolla, Peer(args.peer, args.model) if args.peer else None, chains)
-            for kind, n in (("decode", 2 * args.rounds), ("prefill", args.rounds)):  # decoding is short and varies more
+            for kind in kinds:
+                n = args.rounds * (2 if kind == "decode" else 1)  # decoding is short and varies more
                 for turn in range(n):
                     rounds.run(turn, kind)
                     print(f"bench: {kind}, round {turn + 1} of {n}", file=sys.stderr)
             rounds.fill(table)
             stack.close()
-        if args.only != "speed":
+        if args.only in (None, "rest"):
             measure_memory(args, corolla, table)
             measure_idle(args, corolla, table)
             measure_start(args, corolla, table)
