@@ -12,9 +12,11 @@ MAY_USE = {
     "model": {"base", "crypto"},
     "text": {"base"},
     "net": {"base", "crypto", "wire"},
+    "swarm": {"base", "crypto", "wire"},
+    "mesh": {"base", "crypto", "wire", "swarm", "net"},
     "handle": {"base", "model", "text"},
-    "node": {"base", "crypto", "wire", "model", "net", "handle"},
-    "client": {"base", "crypto", "wire", "model", "text", "net", "handle"},
+    "node": {"base", "crypto", "wire", "swarm", "mesh", "model", "net", "handle"},
+    "client": {"base", "crypto", "wire", "swarm", "mesh", "model", "text", "net", "handle"},
     "cli": set(),
 }
 # The outside libraries, and the only folders that may use them.

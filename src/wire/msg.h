@@ -36,6 +36,12 @@ enum msg_kind {
     MSG_FAILED, /* to the client: what went wrong with an open or a step */
     MSG_CLOSE,  /* client -> hop; no answer */
     MSG_DRAIN,  /* a server to all its peers: no new sessions, I am leaving */
+
+    MSG_DIGEST = 16, /* gossip begins on this link; all that the sender has, by version; may come in parts */
+    MSG_HAVE,        /* news, by version */
+    MSG_WANT,        /* send me these */
+    MSG_RECORDS,     /* signed records (wire/record.h) */
+    MSG_SUSPECT,     /* links to these were lost */
 };
 
 /* Whether messages of this kind may have a body; those of kinds that are not known may. */
