@@ -245,5 +245,9 @@ void identity_close(struct identity *identity) {
 
 const struct node_id *identity_id(const struct identity *identity) { return &identity->id; }
 uint64_t identity_boot(const struct identity *identity) { return identity->boot; }
+bool identity_sign(const struct identity *identity, const uint8_t *data, size_t size, uint8_t out_signature[SIGN_SIZE]) {
+    return sign_make(identity->key, SIGN_RECORD, data, size, out_signature);
+}
+
 void *identity_key(const struct identity *identity) { return identity->key; }
 void *identity_certificate(const struct identity *identity) { return identity->certificate; }

@@ -5,15 +5,13 @@
  *   Neighbours  A node keeps GOSSIP_LINKS links of its own choice and takes part on those that others chose. Gossip on a link begins
  *               with a DIGEST of either side; other links of the net (sessions) carry none.
  *   Spreading   At the beginning each side tells all that it has as (node digest, boot, sequence); what is newer is asked for with
- *               WANT and comes as RECORDS. Later, news is announced in batches (HAVE). Once a minute one neighbour is given a whole digest again,
- *               so that nothing that was lost stays lost.
- *   Admission   A record that reaches us from its own node is admitted when a dial-back proved that its key answers at its address;
- *               until then it is told to nobody. What neighbours relay they have admitted.
- *   Suspicion   A lost link to a neighbour is told (SUSPECT with its version). The neighbour itself refutes by a higher sequence; what is not
- *               refuted within SUSPECT_MS is gone. Who lost all its links at once, or slept, suspects nobody.
- *   Bounds      Records in all, per link (as the one who brought them first), per address range and per key; signature checks per
- *               second and link; bytes of a message. What goes over a bound is dropped; only a bad signature, an oversized or a malformed
- *               message counts against the sender (PEER_FAULT).
+ *               WANT and comes as RECORDS. Later, news is announced in batches (HAVE). Once a minute one neighbour is given a whole digest
+ * again, so that nothing that was lost stays lost. Admission   A record that reaches us from its own node is admitted when a dial-back
+ * proved that its key answers at its address; until then it is told to nobody. What neighbours relay they have admitted. Suspicion   A lost
+ * link to a neighbour is told (SUSPECT with its version). The neighbour itself refutes by a higher sequence; what is not refuted within
+ * SUSPECT_MS is gone. Who lost all its links at once, or slept, suspects nobody. Bounds      Records in all, per link (as the one who
+ * brought them first), per address range and per key; signature checks per second and link; bytes of a message. What goes over a bound is
+ * dropped; only a bad signature, an oversized or a malformed message counts against the sender (PEER_FAULT).
  *
  * Not done here: links, dialling, clocks, keys (the mesh does them), routing and placement (route.h, place.h read the records).
  * Threads: none of its own; one thread at a time.
@@ -21,7 +19,7 @@
 #ifndef COROLLA_SWARM_GOSSIP_H
 #define COROLLA_SWARM_GOSSIP_H
 
-#include "wire/record.h"
+#include "swarm/sealed.h"
 
 #define GOSSIP_LINKS 6 /* neighbours that a node chooses; with as many that chose it, an update needs about log6(n) steps */
 
@@ -29,10 +27,10 @@ struct gossip;
 
 /* What is known of a node. Borrowed from the table: valid until the next call that is not const. */
 struct gossip_entry {
-    struct record record;
-    uint64_t digest;      /* node_id_digest */
-    uint64_t signed_ms;   /* on our clock: now - age */
-    bool suspected;       /* somebody lost its link; it may refute */
+    uint64_t digest; /* node_id_digest */
+    const struct record *record;
+    uint64_t signed_ms; /* on our clock: now - age, modulo 2^64 */
+    bool suspected;     /* somebody lost its link; it may refute */
 };
 
 enum gossip_change { GOSSIP_NEW, GOSSIP_UPDATED, GOSSIP_SUSPECTED, GOSSIP_GONE };
@@ -40,9 +38,11 @@ enum gossip_change { GOSSIP_NEW, GOSSIP_UPDATED, GOSSIP_SUSPECTED, GOSSIP_GONE }
 struct gossip_world {
     /* Queues a message on a link, which is a name that the caller gave. Kinds MSG_DIGEST to MSG_SUSPECT. */
     void (*send)(void *user, void *link, enum msg_kind kind, const uint8_t *data, size_t size);
-    /* Wants a link to the node; answered later, not from inside, by gossip_dialled(). */
+    /* Wants a link to the node; answered later, not from inside, by gossip_dialled(). The connection must be one that was made to its
+     * addresses: what the node itself opened to us proves nothing. */
     void (*dial)(void *user, const struct node_ref *node);
-    /* The link is not needed for gossip any more. */
+    /* The link is not needed for gossip any more: closed, unless it serves something else. Gossip does not use it again before the peer
+     * sends a DIGEST on it or gossip_dialled() brings it. */
     void (*leave)(void *user, void *link);
     bool (*verify)(void *user, const uint8_t key[KEY_SIZE], const uint8_t *data, size_t size, const uint8_t signature[SIGNATURE_SIZE]);
     void (*sign)(void *user, const uint8_t *data, size_t size, uint8_t signature[SIGNATURE_SIZE]);
@@ -57,11 +57,14 @@ struct gossip_config {
     struct node_id self;
     uint64_t boot;
     bool leaf; /* a client: takes records and passes none on; nobody suspects it */
+    /* Records that several nodes of one process read once for all; NULL: an own set. Must outlive the gossip. */
+    struct sealed_set *sealed;
 };
 enum corolla_status gossip_new(struct gossip **out_gossip, const struct gossip_config *config, uint64_t now_ms, struct corolla_error *err);
 void gossip_free(struct gossip *gossip);
 
-/* Our own statement from now on: id, boot and sequence are filled in here. Told at once, and again each RECORD_REFRESH_MS. Never for a leaf. */
+/* Our own statement from now on: id, boot and sequence are filled in here. Told at once, and again each RECORD_REFRESH_MS. Never for a
+ * leaf. */
 void gossip_publish(struct gossip *gossip, const struct record *record, uint64_t now_ms);
 /* Nodes that may be asked for a link when nobody else is known: from join codes, the LAN, a file. */
 void gossip_hint(struct gossip *gossip, const struct node_ref *node, uint64_t now_ms);
@@ -73,8 +76,10 @@ void gossip_link_down(struct gossip *gossip, void *link, bool lost, uint64_t now
 /* A message of kinds MSG_DIGEST to MSG_SUSPECT. PEER_FAULT: close the link. peer: who the handshake proved it to be. */
 enum corolla_status gossip_message(struct gossip *gossip, void *link, const struct node_ref *peer, enum msg_kind kind, const uint8_t *data,
                                    size_t size, uint64_t now_ms, struct corolla_error *err);
-/* Does what is due; returns when to call again. */
+/* Does what is due; returns gossip_due(). */
 uint64_t gossip_tick(struct gossip *gossip, uint64_t now_ms);
+/* When to call gossip_tick() next; may have come nearer after any other call. */
+uint64_t gossip_due(const struct gossip *gossip);
 
 size_t gossip_count(const struct gossip *gossip); /* without our own */
 const struct gossip_entry *gossip_find(const struct gossip *gossip, const struct node_id *node);

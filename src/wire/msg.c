@@ -22,7 +22,10 @@ size_t msg_wire_size(enum corolla_wire wire) {
     return 0;
 }
 
-bool msg_kind_has_body(unsigned kind) { return kind == MSG_STEP || kind == MSG_RESULT || kind > MSG_DRAIN; }
+bool msg_kind_has_body(unsigned kind) {
+    bool known = (kind > 0 && kind <= MSG_DRAIN) || (kind >= MSG_DIGEST && kind <= MSG_SUSPECT);
+    return kind == MSG_STEP || kind == MSG_RESULT || !known;
+}
 
 bool node_id_equal(const struct node_id *a, const struct node_id *b) {
     return a->instance == b->instance && memcmp(a->key, b->key, KEY_SIZE) == 0;

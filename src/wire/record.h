@@ -9,15 +9,15 @@
 
 #include "wire/msg.h"
 
-#define RECORD_MAX 1024       /* of the signed bytes */
-#define SIGNATURE_SIZE 64     /* Ed25519 */
-#define RECORD_TTL_MS 120000  /* after which a record is forgotten ... */
+#define RECORD_MAX 1024         /* of the signed bytes */
+#define SIGNATURE_SIZE 64       /* Ed25519 */
+#define RECORD_TTL_MS 120000    /* after which a record is forgotten ... */
 #define RECORD_REFRESH_MS 60000 /* ... and after which its node signs a new one */
-#define RECORD_RTTS_MAX 8     /* measured round trips to likely next hops */
+#define RECORD_RTTS_MAX 8       /* measured round trips to likely next hops */
 #define RECORD_ADAPTERS_MAX 4
 
 enum record_state {
-    RECORD_JOINING,  /* loads its blocks: counts for placement, not for routing */
+    RECORD_JOINING, /* loads its blocks: counts for placement, not for routing */
     RECORD_ONLINE,
     RECORD_DRAINING, /* serves its sessions, takes no new ones */
     RECORD_OFFLINE,  /* the last word of a node that leaves */
