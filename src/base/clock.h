@@ -5,5 +5,7 @@
 #include <stdint.h>
 
 uint64_t clock_us(void);
+/* The same in milliseconds and going on while the machine sleeps, where the system has such a clock: for what has a life. */
+uint64_t clock_life_ms(void);
 
 #endif

@@ -1,0 +1,288 @@
+/* mesh.c - see mesh.h. */
+#include "mesh/mesh.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "crypto/rand.h"
+#include "crypto/sign.h"
+#include "mesh/entry.h"
+#include "mesh/peers_file.h"
+#include "net/lan.h"
+
+#define ENTRIES_MAX 64           /* that a user names */
+#define SAVE_MS 60000            /* between two writings of the remembered peers */
+#define FIRST_SAVE_MS 3000       /* a short life is remembered as well */
+#define REMEMBERED_HINTS_MAX 16  /* of the remembered peers, the best ones */
+#define LAN_WAIT_MS 700          /* answers on a LAN come within this */
+#define RECORDS_WAIT_MS 3000     /* a neighbour that says nothing of others for so long has nothing to say */
+
+enum entry_state { ENTRY_ASKED, ENTRY_LINKED, ENTRY_FAILED };
+
+struct mesh_entry { /* of the user */
+    struct mesh *mesh;
+    struct entry entry;
+    enum entry_state state;
+    struct corolla_error error; /* FAILED */
+};
+
+struct mesh {
+    struct mesh_config config;
+    struct gossip *gossip;
+    struct net_timer *timer, *save_timer;
+    struct lan *lan;
+    struct peers_file *peers;
+    uint64_t opened_ms;
+    size_t n_entries;
+    struct mesh_entry entries[ENTRIES_MAX];
+};
+
+struct mesh_dial { /* for gossip, under way */
+    struct mesh *mesh;
+    struct node_ref node;
+};
+
+/* ---- the world of gossip --------------------------------------------------------------------------------------- */
+
+static void plan_tick(struct mesh *mesh) {
+    uint64_t now = clock_life_ms(), due = gossip_due(mesh->gossip);
+    net_timer_start(mesh->timer, due > now ? (uint32_t)(due - now) : 1, 0);
+}
+
+static void on_tick(void *user) {
+    struct mesh *mesh = user;
+    gossip_tick(mesh->gossip, clock_life_ms());
+    plan_tick(mesh);
+}
+
+/* Gossip has one stream of a link, so that its messages keep their order. Anything that a full queue drops is told again by digests. */
+static void world_send(void *user, void *link, enum msg_kind kind, const uint8_t *data, size_t size) {
+    (void)user;
+    link_send(link, LINK_GOSSIP_STREAM, LINK_BULK, kind, data, size, NULL);
+}
+
+static struct mesh_entry *entry_of(struct mesh *mesh, const struct node_id *id) {
+    for (size_t i = 0; i < mesh->n_entries; i++) {
+        struct mesh_entry *e = &mesh->entries[i];
+        if (e->entry.has_node && node_id_equal(&e->entry.node.id, id)) return e;
+    }
+    return NULL;
+}
+
+static void note_entry(struct mesh_entry *e, const struct corolla_error *err) {
+    if (e == NULL) return;
+    e->state = err == NULL ? ENTRY_LINKED : ENTRY_FAILED;
+    if (err != NULL) e->error = *err;
+}
+
+static void on_dialled(void *user, struct link *link, const struct corolla_error *err) {
+    struct mesh_dial *dial = user;
+    struct mesh *mesh = dial->mesh;
+    note_entry(entry_of(mesh, &dial->node.id), link != NULL ? NULL : err);
+    peers_file_note(mesh->peers, &dial->node, link != NULL);
+    if (link == NULL) log_debug("mesh_dial_failed why=\"%s\"", err->message);
+    gossip_dialled(mesh->gossip, &dial->node.id, link, clock_life_ms());
+    free(dial);
+    plan_tick(mesh);
+}
+
+static void world_dial(void *user, const struct node_ref *node) {
+    struct mesh *mesh = user;
+    struct mesh_dial *dial = malloc(sizeof *dial);
+    if (dial == NULL) return; /* gossip asks others */
+    dial->mesh = mesh;
+    dial->node = *node;
+    net_prove(mesh->config.net, &dial->node, on_dialled, dial);
+}
+
+static void world_leave(void *user, void *link) {
+    struct mesh *mesh = user;
+    if (mesh->config.in_use != NULL && mesh->config.in_use(mesh->config.user, link)) return;
+    link_close(link, COROLLA_OK, "not needed for gossip");
+}
+
+static bool world_verify(void *user, const uint8_t key[KEY_SIZE], const uint8_t *data, size_t size,
+                         const uint8_t signature[SIGNATURE_SIZE]) {
+    (void)user;
+    return sign_verify(key, SIGN_RECORD, data, size, signature);
+}
+
+static void world_sign(void *user, const uint8_t *data, size_t size, uint8_t signature[SIGNATURE_SIZE]) {
+    struct mesh *mesh = user;
+    if (!sign_make(identity_key(mesh->config.identity), SIGN_RECORD, data, size, signature)) memset(signature, 0, SIGNATURE_SIZE);
+}
+
+static uint64_t world_random(void *user) {
+    uint64_t value;
+    (void)user;
+    rand_bytes(&value, sizeof value);
+    return value;
+}
+
+static void world_changed(void *user, const struct gossip_entry *entry, enum gossip_change what) {
+    struct mesh *mesh = user;
+    static const char *const words[] = {"new", "updated", "suspected", "gone"};
+    char id[NODE_ID_TEXT];
+    node_id_format(&entry->record->node.id, id);
+    log_debug("record_%s node=%.16s state=%d blocks=%u:%u", words[what], id, (int)entry->record->state, entry->record->begin,
+              entry->record->end);
+    if (mesh->config.changed != NULL) mesh->config.changed(mesh->config.user, entry, what);
+}
+
+/* ---- entries --------------------------------------------------------------------------------------------------- */
+
+/* Somebody behind a name that the user gave. */
+static void on_address_linked(void *user, struct link *link, const struct corolla_error *err) {
+    struct mesh_entry *e = user;
+    struct mesh *mesh = e->mesh;
+    if (link == NULL) {
+        if (err != NULL) note_entry(e, err);
+        return;
+    }
+    note_entry(e, NULL);
+    gossip_hint(mesh->gossip, link_peer(link), clock_life_ms());
+    gossip_dialled(mesh->gossip, &link_peer(link)->id, link, clock_life_ms());
+    plan_tick(mesh);
+}
+
+static void on_found(void *user, const struct node_ref *node) {
+    struct mesh *mesh = user;
+    gossip_hint(mesh->gossip, node, clock_life_ms());
+    plan_tick(mesh);
+}
+
+static void hint_remembered(void *user, const struct node_ref *node) {
+    struct mesh *mesh = user;
+    gossip_hint(mesh->gossip, node, clock_life_ms());
+}
+
+static void ask_entries(struct mesh *mesh) {
+    for (size_t i = 0; i < mesh->n_entries; i++) {
+        struct mesh_entry *e = &mesh->entries[i];
+        if (e->entry.has_node)
+            gossip_hint(mesh->gossip, &e->entry.node, clock_life_ms());
+        else
+            net_dial_address(mesh->config.net, e->entry.address, on_address_linked, e);
+    }
+    peers_file_best(mesh->peers, REMEMBERED_HINTS_MAX, hint_remembered, mesh);
+}
+
+static enum corolla_status parse_entries(struct mesh *mesh, struct corolla_error *err) {
+    const struct mesh_config *config = &mesh->config;
+    if (config->n_joins > ENTRIES_MAX) return err_set(err, COROLLA_INVALID, "more than %d entries are named", ENTRIES_MAX);
+    for (size_t i = 0; i < config->n_joins; i++) {
+        struct mesh_entry *e = &mesh->entries[mesh->n_entries++];
+        e->mesh = mesh;
+        enum corolla_status status = entry_parse(config->joins[i], &e->entry, err);
+        if (status != COROLLA_OK) return err_prefix(err, status, "join code %zu", i + 1);
+    }
+    return COROLLA_OK;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+static void on_save(void *user) {
+    struct mesh *mesh = user;
+    for (const struct gossip_entry *e = NULL; (e = gossip_each(mesh->gossip, e)) != NULL;)
+        if (!e->suspected && e->record->state != RECORD_OFFLINE) peers_file_seen(mesh->peers, &e->record->node, e->record->model);
+    peers_file_save(mesh->peers);
+}
+
+static enum corolla_status open_gossip(struct mesh *mesh, struct corolla_error *err) {
+    struct gossip_config gossip = {.self = net_self(mesh->config.net)->id, .boot = identity_boot(mesh->config.identity)};
+    gossip.leaf = mesh->config.leaf;
+    gossip.world = (struct gossip_world){.send = world_send,
+                                         .dial = world_dial,
+                                         .leave = world_leave,
+                                         .verify = world_verify,
+                                         .sign = world_sign,
+                                         .random = world_random,
+                                         .changed = world_changed,
+                                         .user = mesh};
+    return gossip_new(&mesh->gossip, &gossip, clock_life_ms(), err);
+}
+
+static enum corolla_status open_timers(struct mesh *mesh, struct corolla_error *err) {
+    mesh->timer = net_timer_new(mesh->config.net, on_tick, mesh);
+    mesh->save_timer = net_timer_new(mesh->config.net, on_save, mesh);
+    if (mesh->timer == NULL || mesh->save_timer == NULL) return err_set(err, COROLLA_NOMEM, "no memory for the timers of the swarm");
+    net_timer_start(mesh->save_timer, FIRST_SAVE_MS, SAVE_MS);
+    plan_tick(mesh);
+    return COROLLA_OK;
+}
+
+enum corolla_status mesh_open(struct mesh **out, const struct mesh_config *config, struct corolla_error *err) {
+    struct mesh *mesh = calloc(1, sizeof *mesh);
+    if (mesh == NULL) return err_set(err, COROLLA_NOMEM, "no memory for the swarm");
+    mesh->config = *config;
+    mesh->opened_ms = clock_life_ms();
+    enum corolla_status status = parse_entries(mesh, err);
+    if (status == COROLLA_OK) status = peers_file_open(&mesh->peers, config->home, err);
+    if (status == COROLLA_OK) status = open_gossip(mesh, err);
+    if (status == COROLLA_OK) status = open_timers(mesh, err);
+    if (status == COROLLA_OK && config->lan) status = lan_open(&mesh->lan, config->net, on_found, mesh, err);
+    if (status != COROLLA_OK) {
+        mesh_close(mesh);
+        return status;
+    }
+    ask_entries(mesh);
+    *out = mesh;
+    return COROLLA_OK;
+}
+
+void mesh_close(struct mesh *mesh) {
+    if (mesh == NULL) return;
+    if (mesh->gossip != NULL && mesh->peers != NULL) on_save(mesh);
+    lan_close(mesh->lan);
+    net_timer_free(mesh->timer);
+    net_timer_free(mesh->save_timer);
+    gossip_free(mesh->gossip);
+    peers_file_close(mesh->peers);
+    free(mesh);
+}
+
+/* ---- use ------------------------------------------------------------------------------------------------------- */
+
+void mesh_publish(struct mesh *mesh, const struct record *record) {
+    gossip_publish(mesh->gossip, record, clock_life_ms());
+    plan_tick(mesh);
+}
+
+bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg) {
+    if (msg->kind < MSG_DIGEST || msg->kind > MSG_SUSPECT) return false;
+    struct corolla_error err = {0};
+    enum corolla_status status =
+        gossip_message(mesh->gossip, link, link_peer(link), msg->kind, msg->header, msg->header_size, clock_life_ms(), &err);
+    if (status == COROLLA_PEER_FAULT) link_close(link, COROLLA_PEER_FAULT, err.message);
+    plan_tick(mesh);
+    return true;
+}
+
+void mesh_link_down(struct mesh *mesh, struct link *link, enum corolla_status status) {
+    bool lost = status == COROLLA_PEER_LOST || status == COROLLA_TIMEOUT;
+    gossip_link_down(mesh->gossip, link, lost, clock_life_ms());
+    plan_tick(mesh);
+}
+
+const struct gossip *mesh_gossip(const struct mesh *mesh) { return mesh->gossip; }
+
+bool mesh_settled(const struct mesh *mesh) {
+    uint64_t age_ms = clock_life_ms() - mesh->opened_ms;
+    if (gossip_neighbours(mesh->gossip) > 0) return gossip_caught_up(mesh->gossip) || age_ms > RECORDS_WAIT_MS;
+    if (mesh->lan != NULL && age_ms < LAN_WAIT_MS) return false;
+    for (size_t i = 0; i < mesh->n_entries; i++)
+        if (mesh->entries[i].state == ENTRY_ASKED) return false;
+    return !gossip_dialling(mesh->gossip);
+}
+
+bool mesh_first_error(const struct mesh *mesh, struct corolla_error *out_error) {
+    for (size_t i = 0; i < mesh->n_entries; i++) {
+        if (mesh->entries[i].state != ENTRY_FAILED) continue;
+        *out_error = mesh->entries[i].error;
+        return true;
+    }
+    return false;
+}
