@@ -1,6 +1,6 @@
-/* lan_probe.c - a node that looks for others on its LAN and links to each: lan_probe HOME LISTEN [off]. LISTEN "-": a client, which
- * listens nowhere. Prints "ready NODE", "found NODE ADDRESS..." and "linked NODE ADDRESS"; ends when its input does. With "off" it does
- * not look and is not found. */
+/* lan_probe.c - a node that looks for others on its LAN and links to each: lan_probe HOME LISTEN [off [ADDRESS]]. LISTEN "-": a client,
+ * which listens nowhere. Prints "ready NODE", "found NODE ADDRESS..." and "linked NODE ADDRESS"; ends when its input does. With "off"
+ * it does not look and is not found; it then dials the ADDRESS of entry nodes and prints "entry NODE" for each, and "end" and why. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,6 +50,16 @@ static void on_found(void *user, const struct node_ref *node) {
     net_dial(probe->net, node, on_dialled, NULL);
 }
 
+static void on_entry(void *user, struct link *link, const struct corolla_error *err) {
+    (void)user;
+    if (link)
+        say("entry", &link_peer(link)->id);
+    else
+        printf("end %s", err ? err->message : "");
+    printf("\n");
+    fflush(stdout);
+}
+
 static void *run(void *user) {
     struct probe *probe = user;
     net_run(probe->net);
@@ -65,6 +75,7 @@ static enum corolla_status start(struct probe *probe, char **argv, struct coroll
     config.listen = strcmp(argv[2], "-") == 0 ? NULL : argv[2];
     config.events = (struct net_events){on_up, on_message, on_down, probe};
     status = net_open(&probe->net, &config, err);
+    if (status == COROLLA_OK && argv[3] && argv[4]) net_dial_address(probe->net, argv[4], on_entry, NULL);
     if (status == COROLLA_OK && !argv[3]) status = lan_open(&probe->lan, probe->net, on_found, probe, err);
     return status;
 }

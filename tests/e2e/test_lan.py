@@ -41,14 +41,15 @@ for i in range(10000):
 class Probe:
     """A node on a host. found and linked: what it has printed so far, by node."""
 
-    def __init__(self, case, host, listen="[::]:0", *flags):
+    def __init__(self, case, host, listen="[::]:0", *flags, before=()):
         self.case, self.host, self.found, self.linked, self.lines = case, host, {}, {}, queue.Queue()
-        self.node = None
+        self.node = self.end = None
+        self.entries = []
         home = case.folder / f"probe-{len(case.probes)}"
         self.errors = case.folder / f"probe-{len(case.probes)}.err"
         case.probes.append(self)
         with open(self.errors, "wb") as errors:
-            self.process = subprocess.Popen(host.command(PROBE, home, listen, *flags), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            self.process = subprocess.Popen(host.command(*before, PROBE, home, listen, *flags), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=errors, text=True)
         self.reader = threading.Thread(target=self._read)
         self.reader.start()
@@ -67,11 +68,15 @@ class Probe:
             return False
         if not line:
             raise AssertionError(f"a probe ended: {self.log()}")
-        what, node, *addresses = line.split()
-        if what == "ready":
+        what, node, *addresses = [*line.split(), ""]
+        if what == "end":
+            self.end = line[4:].strip()
+        elif what == "entry":
+            self.entries.append(node)
+        elif what == "ready":
             self.node = node
         elif what == "found":
-            self.found[node] = addresses
+            self.found[node] = addresses[:-1]
         elif what == "linked":
             self.linked[node] = addresses[0]
         return True
@@ -113,8 +118,8 @@ class LanTest(LanCase, Case):
         super().setUp()
         self.probes = []
 
-    def probe(self, host, *arguments):
-        probe = Probe(self, host, *arguments)
+    def probe(self, host, *arguments, **options):
+        probe = Probe(self, host, *arguments, **options)
         self.addCleanup(probe.stop)
         return probe
 
@@ -237,6 +242,40 @@ class LanTest(LanCase, Case):
         for probe, bytes_before in zip(probes, before):
             self.assertLessEqual(len(probe.found), 2 + 2 * 64, len(probe.found))
             self.assertLess(probe.memory() - bytes_before, (4 << 20) * SLOWER)
+
+    def entry_probe(self, host, addresses, name="entry.example:31330"):
+        """A client that dials the name, whose addresses are these: its /etc/hosts is a file of ours, in a mount namespace of its own."""
+        hosts = self.folder / f"hosts-{len(self.probes)}"
+        hosts.write_text("".join(f"{address} entry.example\n" for address in addresses))
+        switch = self.folder / "nsswitch.conf"
+        switch.write_text("hosts: files\n")
+        script = 'mount --bind "$1" /etc/hosts; [ ! -e /etc/nsswitch.conf ] || mount --bind "$2" /etc/nsswitch.conf; shift 2; exec "$@"'
+        return self.probe(host, "-", "off", name, before=["unshare", "--mount", "sh", "-euc", script, "sh", hosts, switch])
+
+    def test_a_name_leads_to_the_entry_nodes_behind_it(self):
+        hosts = self.hosts(7)
+        servers = [self.probe(host, "[::]:31330", "off") for host in hosts[:5]]
+        nodes = {s.node for s in servers}
+        few = self.entry_probe(hosts[5], ["10.77.0.99", "10.77.0.1", "10.77.0.2", "10.77.0.6"])  # nobody, two nodes, refused
+        few.wait(lambda: len(few.entries) == 2, "both entry nodes")
+        self.assertEqual(set(few.entries), {servers[0].node, servers[1].node})
+        few.wait(lambda: few.end is not None, "end of the dial")
+        self.assertEqual(few.end, "")
+        many = self.entry_probe(hosts[6], [f"10.77.0.{i}" for i in range(1, 6)])
+        many.wait(lambda: many.end is not None, "end of the dial")
+        self.assertEqual(many.end, "")
+        self.assertEqual(len(set(many.entries)), 3)
+        self.assertLess(set(many.entries), nodes)
+
+    def test_a_name_of_which_no_entry_answers_says_what_was_tried(self):
+        (host,) = self.hosts(1)
+        client = self.entry_probe(host, ["10.77.0.1", "10.77.0.50"])
+        client.wait(lambda: client.end is not None, "end of the dial")
+        for word in ("cannot reach entry.example:31330", "10.77.0.1:31330: connection refused", "10.77.0.50:31330: "):
+            self.assertIn(word, client.end)
+        nowhere = self.entry_probe(host, [])
+        nowhere.wait(lambda: nowhere.end is not None, "end of the dial")
+        self.assertIn("entry.example:31330: ", nowhere.end)
 
 
 if __name__ == "__main__":
