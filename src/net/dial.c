@@ -1,14 +1,18 @@
-/* dial.c - from a node to a link that is up.
+/* dial.c - from a node, or from an address alone, to links that are up.
  *
  * The addresses of a node become candidates: numeric ones at once, names when they are resolved (by libuv's threads). Candidates
  * start in that order, HEAD_START_MS apart, or as soon as one before failed; the first whose TLS and HELLO prove that it is the
  * node wins, and the others are dropped. A link that the node itself made in the meantime wins as well.
+ *
+ * Behind an address without a node (net_dial_address) anybody may answer, and each candidate may be a node of its own: up to
+ * DIAL_LINKS_MAX of them are kept. They are tried in random order, so that not all who join by one name land on its first address.
  *
  * Ownership: a dial lives until its timer is closed and its names and links are off its hands; whoever waits is told before.
  */
 #include "net/link.h"
 
 #include "base/err.h"
+#include "crypto/rand.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -16,13 +20,14 @@
 #include <string.h>
 
 #define HEAD_START_MS 50
-#define CANDIDATES_MAX 8 /* addresses tried for one node */
-#define PER_NAME_MAX 3   /* of them from one name */
+#define CANDIDATES_MAX 8      /* addresses tried in one dial */
+#define PER_NAME_MAX 3        /* of them from one name of a node */
+#define NAME_ADDRESSES_MAX 64 /* of a name without a node, among which the candidates are chosen */
 #define WHY_SIZE 96
 
 struct waiter {
     struct waiter *next;
-    void (*on_done)(void *user, struct link *link, const struct corolla_error *err);
+    net_dialled_fn on_done;
     void *user;
 };
 
@@ -45,7 +50,11 @@ struct name {
 struct dial {
     struct net *net;
     struct dial *prev, *next; /* among those that are not done */
-    struct node_id id;
+    bool anybody;             /* no node was named, but an address: asked ... */
+    char asked[ADDR_MAX];
+    uint32_t n_kept; /* ... and these answered so far */
+    struct node_id kept[DIAL_LINKS_MAX];
+    struct node_id id; /* else the node that was named */
     struct waiter *first, *last;
     struct candidate candidates[CANDIDATES_MAX];
     uint32_t n_candidates, n_started;
@@ -107,6 +116,10 @@ static void fail(struct dial *dial, enum corolla_status status, const char *what
     struct corolla_error err = {0};
     char node[NODE_ID_TEXT], tried[sizeof(err.message)] = "";
     size_t used = 0;
+    if (dial->n_kept > 0) { /* the others may fail */
+        finish(dial, NULL, NULL);
+        return;
+    }
     node_id_format(&dial->id, node);
     for (uint32_t i = 0; i < dial->n_candidates && used < sizeof(tried); i++) {
         const struct candidate *c = &dial->candidates[i];
@@ -114,7 +127,8 @@ static void fail(struct dial *dial, enum corolla_status status, const char *what
         int n = snprintf(tried + used, sizeof(tried) - used, "%s%s: %s", used > 0 ? "; " : "", c->text, why);
         used += n > 0 ? (size_t)n : 0;
     }
-    err_set(&err, status, "cannot reach node %.16s, %s: %s%s%s", node, what, tried, dial->bad[0] && used > 0 ? "; " : "", dial->bad);
+    err_set(&err, status, "cannot reach %s%.*s, %s: %s%s%s", dial->anybody ? "" : "node ", dial->anybody ? ADDR_MAX : 16,
+            dial->anybody ? dial->asked : node, what, tried, dial->bad[0] && used > 0 ? "; " : "", dial->bad);
     finish(dial, NULL, &err);
 }
 
@@ -133,6 +147,20 @@ static void note_failure(struct dial *dial, enum corolla_status status) {
     if (dial->status == COROLLA_OK || telling) dial->status = status;
 }
 
+/* Somebody answered: kept, unless it is a node that answered before or was linked already. */
+static void keep(struct dial *dial, struct link *link) {
+    const struct node_id *id = &link->peer.id;
+    bool known = false;
+    for (uint32_t i = 0; i < dial->n_kept; i++) known = known || node_id_equal(&dial->kept[i], id);
+    struct link *older = net_find(dial->net, id);
+    if (older != link) link_close(link, COROLLA_CANCELLED, "there is a link already");
+    if (!known) {
+        dial->kept[dial->n_kept++] = *id;
+        dial->first->on_done(dial->first->user, older, NULL);
+    }
+    if (dial->n_kept == DIAL_LINKS_MAX) finish(dial, NULL, NULL);
+}
+
 static void on_open(void *user, struct link *link, const struct corolla_error *err) {
     struct candidate *c = user;
     struct dial *dial = c->dial;
@@ -142,11 +170,16 @@ static void on_open(void *user, struct link *link, const struct corolla_error *e
         maybe_free(dial);
         return;
     }
-    if (link) {
+    if (link && !dial->anybody) {
         finish(dial, link, NULL);
         return;
     }
     c->link = NULL;
+    if (link) {
+        keep(dial, link);
+        advance(dial);
+        return;
+    }
     snprintf(c->why, sizeof(c->why), "%.*s", WHY_SIZE - 1, err->message);
     note_failure(dial, err->status);
     advance(dial);
@@ -163,7 +196,7 @@ static void start(struct candidate *c) {
     dial->pending++;
     c->link->on_open = on_open;
     c->link->open_user = c;
-    link_connect(c->link, (struct sockaddr *)&c->address, &dial->id); /* a failure is told through on_open */
+    link_connect(c->link, (struct sockaddr *)&c->address, dial->anybody ? NULL : &dial->id); /* a failure is told through on_open */
 }
 
 static void on_head_start(uv_timer_t *timer) { advance(timer->data); }
@@ -184,12 +217,28 @@ static void advance(struct dial *dial) {
 
 /* ---- candidates ------------------------------------------------------------------------------------------------ */
 
-static void add_candidate(struct dial *dial, const struct sockaddr *address, size_t size) {
-    if (dial->n_candidates == CANDIDATES_MAX) return;
-    struct candidate *c = &dial->candidates[dial->n_candidates++];
+static void candidate_set(struct candidate *c, struct dial *dial, const struct sockaddr *address) {
+    size_t size = address->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    memset(c, 0, sizeof(*c));
     c->dial = dial;
     memcpy(&c->address, address, size);
     address_format(address, c->text);
+}
+
+static void add_candidate(struct dial *dial, const struct sockaddr *address) {
+    if (dial->n_candidates < CANDIDATES_MAX) candidate_set(&dial->candidates[dial->n_candidates++], dial, address);
+}
+
+/* The nth address of a name, from 0: when all were shuffled in, the candidates are a random choice of them in random order. */
+static void shuffle_candidate(struct dial *dial, const struct sockaddr *address, uint32_t nth) {
+    uint32_t random = 0;
+    rand_bytes(&random, sizeof(random));
+    uint32_t at = random % (nth + 1);
+    if (nth < CANDIDATES_MAX) {
+        dial->candidates[nth] = dial->candidates[at];
+        dial->n_candidates = nth + 1;
+    }
+    if (at < CANDIDATES_MAX) candidate_set(&dial->candidates[at], dial, address);
 }
 
 static void note_bad(struct dial *dial, const char *text, const char *why) {
@@ -207,11 +256,14 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         maybe_free(dial);
         return;
     }
-    uint32_t n = 0;
-    for (struct addrinfo *a = list; status == 0 && a && n < PER_NAME_MAX; a = a->ai_next) {
+    uint32_t n = 0, n_max = dial->anybody ? NAME_ADDRESSES_MAX : PER_NAME_MAX;
+    for (struct addrinfo *a = list; status == 0 && a && n < n_max; a = a->ai_next) {
         if (a->ai_family != AF_INET && a->ai_family != AF_INET6) continue;
         address_set_port(a->ai_addr, name->port);
-        add_candidate(dial, a->ai_addr, a->ai_addrlen);
+        if (dial->anybody)
+            shuffle_candidate(dial, a->ai_addr, n);
+        else
+            add_candidate(dial, a->ai_addr);
         n++;
     }
     uv_freeaddrinfo(list);
@@ -232,7 +284,7 @@ static void add_address(struct dial *dial, const char *text) {
         return;
     }
     if (address_numeric(host, port, &address)) {
-        add_candidate(dial, (struct sockaddr *)&address, sizeof(address));
+        add_candidate(dial, (struct sockaddr *)&address);
         return;
     }
     struct name *name = &dial->names[dial->n_names++];
@@ -254,16 +306,15 @@ static void add_address(struct dial *dial, const char *text) {
 
 static struct dial *dial_find(struct net *net, const struct node_id *id) {
     for (struct dial *dial = net->dials; dial; dial = dial->next) {
-        if (node_id_equal(&dial->id, id)) return dial;
+        if (!dial->anybody && node_id_equal(&dial->id, id)) return dial;
     }
     return NULL;
 }
 
-static struct dial *dial_new(struct net *net, const struct node_ref *node) {
+static struct dial *dial_new(struct net *net) {
     struct dial *dial = calloc(1, sizeof(*dial));
     if (!dial) return NULL;
     dial->net = net;
-    dial->id = node->id;
     uv_timer_init(&net->loop, &dial->timer);
     uv_timer_init(&net->loop, &dial->deadline);
     dial->timer.data = dial->deadline.data = dial;
@@ -272,13 +323,35 @@ static struct dial *dial_new(struct net *net, const struct node_ref *node) {
     if (dial->next) dial->next->prev = dial;
     net->dials = dial;
     uv_timer_start(&dial->deadline, on_deadline, net->config.dial_ms, 0);
-    for (uint32_t i = 0; i < node->n_addrs && i < ADDRS_MAX; i++) add_address(dial, node->addrs[i]);
     uv_timer_start(&dial->timer, on_head_start, 0, 0); /* from the loop, so that no outcome comes from inside net_dial */
     return dial;
 }
 
-void net_dial(struct net *net, const struct node_ref *node, void (*on_done)(void *user, struct link *link, const struct corolla_error *err),
-              void *user) {
+static struct dial *dial_node(struct net *net, const struct node_ref *node) {
+    struct dial *dial = dial_new(net);
+    if (!dial) return NULL;
+    dial->id = node->id;
+    for (uint32_t i = 0; i < node->n_addrs && i < ADDRS_MAX; i++) add_address(dial, node->addrs[i]);
+    return dial;
+}
+
+static struct dial *dial_anybody(struct net *net, const char *address) {
+    struct dial *dial = dial_new(net);
+    if (!dial) return NULL;
+    dial->anybody = true;
+    snprintf(dial->asked, sizeof(dial->asked), "%s", address);
+    add_address(dial, address);
+    return dial;
+}
+
+static void dial_wait(struct dial *dial, struct waiter *waiter, net_dialled_fn on_done, void *user) {
+    waiter->on_done = on_done;
+    waiter->user = user;
+    *(dial->last ? &dial->last->next : &dial->first) = waiter;
+    dial->last = waiter;
+}
+
+void net_dial(struct net *net, const struct node_ref *node, net_dialled_fn on_done, void *user) {
     assert(net_on_loop(net));
     struct corolla_error err = {0};
     struct link *link = net_find(net, &node->id);
@@ -292,23 +365,36 @@ void net_dial(struct net *net, const struct node_ref *node, void (*on_done)(void
         err_set(&err, COROLLA_REFUSED, "a node does not link to itself");
     else if (node->n_addrs == 0)
         err_set(&err, COROLLA_NOT_FOUND, "no address of the node is known");
-    if (err.status != COROLLA_OK) {
-        on_done(user, NULL, &err);
-        return;
-    }
-    struct waiter *waiter = calloc(1, sizeof(*waiter));
+    struct waiter *waiter = err.status == COROLLA_OK ? calloc(1, sizeof(*waiter)) : NULL;
     struct dial *dial = waiter ? dial_find(net, &node->id) : NULL;
-    if (waiter && !dial) dial = dial_new(net, node);
-    if (!dial) {
-        free(waiter);
-        err_set(&err, COROLLA_NOMEM, "no memory to dial");
-        on_done(user, NULL, &err);
+    if (waiter && !dial) dial = dial_node(net, node);
+    if (dial) {
+        dial_wait(dial, waiter, on_done, user);
         return;
     }
-    waiter->on_done = on_done;
-    waiter->user = user;
-    *(dial->last ? &dial->last->next : &dial->first) = waiter;
-    dial->last = waiter;
+    free(waiter);
+    if (err.status == COROLLA_OK) err_set(&err, COROLLA_NOMEM, "no memory to dial");
+    on_done(user, NULL, &err);
+}
+
+void net_dial_address(struct net *net, const char *address, net_dialled_fn on_link, void *user) {
+    assert(net_on_loop(net));
+    struct corolla_error err = {0};
+    char host[ADDR_MAX];
+    uint16_t port = 0;
+    if (net->stopping)
+        err_set(&err, COROLLA_CANCELLED, "this node is leaving");
+    else if (address_split(address, host, &port, &err) == COROLLA_OK && port == 0)
+        err_set(&err, COROLLA_INVALID, "address \"%s\": nobody is reached at port 0", address);
+    struct waiter *waiter = err.status == COROLLA_OK ? calloc(1, sizeof(*waiter)) : NULL;
+    struct dial *dial = waiter ? dial_anybody(net, address) : NULL;
+    if (dial) {
+        dial_wait(dial, waiter, on_link, user);
+        return;
+    }
+    free(waiter);
+    if (err.status == COROLLA_OK) err_set(&err, COROLLA_NOMEM, "no memory to dial");
+    on_link(user, NULL, &err);
 }
 
 void dial_link_up(struct net *net, struct link *link) {

@@ -118,7 +118,7 @@ static void on_handshake_late(uv_timer_t *timer) {
 
 void link_connected(struct link *link) {
     struct net *net = link->net;
-    link->tls = tls_new(net->tls, link->dialled ? link->expected.key : NULL);
+    link->tls = link->dialled ? tls_new_dialling(net->tls, link->expects ? link->expected.key : NULL) : tls_new_accepting(net->tls);
     if (!link->tls) {
         link_fail(link, COROLLA_NOMEM, "no memory for TLS");
         return;
@@ -155,7 +155,8 @@ static void on_connect(uv_connect_t *request, int status) {
 }
 
 enum corolla_status link_connect(struct link *link, const struct sockaddr *address, const struct node_id *expected) {
-    link->expected = *expected;
+    link->expects = expected != NULL;
+    if (expected) link->expected = *expected;
     size_t size = address->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
     memcpy(&link->remote, address, size);
     address_format(address, link->address);
@@ -259,7 +260,7 @@ static void got_hello(struct link *link) {
                   hello.version_min, hello.version_max, PROTOCOL_VERSION_MIN, PROTOCOL_VERSION_MAX);
     else if (node_id_equal(&link->peer.id, &net->self.id))
         link_fail(link, COROLLA_REFUSED, "a node does not link to itself");
-    else if (link->dialled && link->expected.instance != hello.instance)
+    else if (link->expects && link->expected.instance != hello.instance)
         link_fail(link, COROLLA_REFUSED, "process %u of this node answered, %u was asked for", hello.instance, link->expected.instance);
     else if (net->n_up >= net->config.links_max)
         link_fail(link, COROLLA_BUSY, "all %u links are in use", net->config.links_max);

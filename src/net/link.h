@@ -38,7 +38,8 @@ struct link {
     uint8_t pong_value[8]; /* to return */
     enum corolla_status goodbye_status;
 
-    struct node_id expected; /* dialled */
+    bool expects;            /* dialled: one node only */
+    struct node_id expected; /* this one */
     struct node_ref peer;
     struct sockaddr_storage remote;
     char address[ADDR_MAX];
@@ -55,6 +56,7 @@ struct link {
 struct link *link_new(struct net *net, bool dialled); /* CONNECTING. NULL: out of memory */
 /* The socket of an accepted link is there. */
 void link_accepted(struct link *link);
+/* expected NULL: whoever answers is welcome. */
 enum corolla_status link_connect(struct link *link, const struct sockaddr *address, const struct node_id *expected);
 void link_connected(struct link *link); /* TLS may begin */
 void link_secured(struct link *link);   /* HELLO may go */

@@ -73,10 +73,16 @@ bool net_on_loop(const struct net *net);
 /* How this node is reached: id, and the addresses it announces or listens on. */
 const struct node_ref *net_self(const struct net *net);
 
+typedef void (*net_dialled_fn)(void *user, struct link *link, const struct corolla_error *err);
 /* A link to the node: the one that is up, or a new one, its addresses tried in parallel with a small head start each.
  * on_done gets the link, or NULL and the error. May be called from inside. Dials to the same node are joined. */
-void net_dial(struct net *net, const struct node_ref *node, void (*on_done)(void *user, struct link *link, const struct corolla_error *err),
-              void *user);
+void net_dial(struct net *net, const struct node_ref *node, net_dialled_fn on_done, void *user);
+#define DIAL_LINKS_MAX 3 /* nodes that one net_dial_address links to: one may lie or die */
+/* Links to whoever is behind "host:port", whose keys are not known: all addresses of the name are tried, in random order. on_link gets each
+ * link as it comes up, DIAL_LINKS_MAX of them at most and one per node, and at last NULL: with err NULL when there were some, else with
+ * what was tried. May be called from inside when nothing can be tried. The key that answered is proved (link_peer), but nobody vouches that
+ * it is an honest node's: trust no more in it than in any stranger of the swarm. */
+void net_dial_address(struct net *net, const char *address, net_dialled_fn on_link, void *user);
 /* The link to the node that is up, or NULL. */
 struct link *net_find(struct net *net, const struct node_id *id);
 

@@ -26,7 +26,7 @@ struct tls {
     const uint8_t *in;
     size_t in_size;
     struct tls_buffer *out;
-    bool dialling, broken; /* broken: OpenSSL must not be called any more */
+    bool expects, broken; /* expects: one key only; broken: OpenSSL must not be called any more */
     uint8_t expected[KEY_SIZE], peer[KEY_SIZE];
     const char *refusal; /* set by the certificate check */
 };
@@ -87,7 +87,7 @@ static int check_certificate(X509_STORE_CTX *store, void *user) {
     size_t size = KEY_SIZE;
     if (!key || EVP_PKEY_get_id(key) != EVP_PKEY_ED25519 || EVP_PKEY_get_raw_public_key(key, tls->peer, &size) != 1 || size != KEY_SIZE)
         tls->refusal = "its certificate has no Ed25519 key";
-    else if (tls->dialling && memcmp(tls->peer, tls->expected, KEY_SIZE) != 0)
+    else if (tls->expects && memcmp(tls->peer, tls->expected, KEY_SIZE) != 0)
         tls->refusal = "another node answered: its key is not the one that was asked for";
     if (!tls->refusal) return 1;
     X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
@@ -153,10 +153,10 @@ void tls_context_free(struct tls_context *context) {
 
 /* ---- filter ---------------------------------------------------------------------------------------------------- */
 
-struct tls *tls_new(struct tls_context *context, const uint8_t *expected_key) {
+static struct tls *filter_make(struct tls_context *context, SSL_CTX *ctx) {
     struct tls *tls = calloc(1, sizeof(*tls));
     if (!tls) return NULL;
-    tls->ssl = SSL_new(expected_key ? context->dial : context->accept);
+    tls->ssl = SSL_new(ctx);
     BIO *bio = BIO_new(context->bio);
     if (!tls->ssl || !bio) {
         BIO_free(bio);
@@ -167,13 +167,21 @@ struct tls *tls_new(struct tls_context *context, const uint8_t *expected_key) {
     BIO_set_data(bio, tls);
     SSL_set_bio(tls->ssl, bio, bio);
     SSL_set_app_data(tls->ssl, tls);
-    if (expected_key) {
-        tls->dialling = true;
-        memcpy(tls->expected, expected_key, KEY_SIZE);
-        SSL_set_connect_state(tls->ssl);
-    } else {
-        SSL_set_accept_state(tls->ssl);
-    }
+    return tls;
+}
+
+struct tls *tls_new_dialling(struct tls_context *context, const uint8_t *expected_key) {
+    struct tls *tls = filter_make(context, context->dial);
+    if (!tls) return NULL;
+    tls->expects = expected_key != NULL;
+    if (expected_key) memcpy(tls->expected, expected_key, KEY_SIZE);
+    SSL_set_connect_state(tls->ssl);
+    return tls;
+}
+
+struct tls *tls_new_accepting(struct tls_context *context) {
+    struct tls *tls = filter_make(context, context->accept);
+    if (tls) SSL_set_accept_state(tls->ssl);
     return tls;
 }
 

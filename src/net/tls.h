@@ -1,8 +1,8 @@
 /* tls.h - TLS 1.3 as a filter: ciphertext in, plaintext out, and the other way round. No I/O.
  *
  * Both sides show a self-signed Ed25519 certificate; its raw public key is the peer's identity and nothing else of it counts.
- * A dialler names the key that it expects. OpenSSL reads from the buffer last given to tls_input() and writes into the one
- * given by tls_output(), through a BIO of our own: nothing is copied and nothing grows.
+ * A dialler names the key that it expects, or takes whichever answers. OpenSSL reads from the buffer last given to tls_input() and writes
+ * into the one given by tls_output(), through a BIO of our own: nothing is copied and nothing grows.
  *
  * Threads: a context and its filters belong to one thread.
  */
@@ -19,8 +19,9 @@ struct tls;
 enum corolla_status tls_context_new(struct tls_context **out_context, const struct identity *identity, struct corolla_error *err);
 void tls_context_free(struct tls_context *context);
 
-/* expected_key: of the peer that is dialled; NULL: we accept. NULL is returned when memory is out. */
-struct tls *tls_new(struct tls_context *context, const uint8_t *expected_key);
+/* expected_key: of the peer that is dialled; NULL: any will do. NULL is returned when memory is out. */
+struct tls *tls_new_dialling(struct tls_context *context, const uint8_t *expected_key);
+struct tls *tls_new_accepting(struct tls_context *context);
 void tls_free(struct tls *tls);
 
 /* Borrowed until it is used up, which is when tls_handshake or tls_read ask for more. */
