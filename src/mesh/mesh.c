@@ -36,6 +36,7 @@ struct mesh {
     struct lan *lan;
     struct peers_file *peers;
     uint64_t opened_ms;
+    bool asked; /* the entries */
     size_t n_entries;
     struct mesh_entry entries[ENTRIES_MAX];
 };
@@ -61,7 +62,7 @@ static void on_tick(void *user) {
 /* Gossip has one stream of a link, so that its messages keep their order. Anything that a full queue drops is told again by digests. */
 static void world_send(void *user, void *link, enum msg_kind kind, const uint8_t *data, size_t size) {
     (void)user;
-    link_send(link, LINK_GOSSIP_STREAM, LINK_BULK, kind, data, size, NULL);
+    link_send(link, link_stream_first(link), LINK_BULK, kind, data, size, NULL);
 }
 
 static struct mesh_entry *entry_of(struct mesh *mesh, const struct node_id *id) {
@@ -89,13 +90,18 @@ static void on_dialled(void *user, struct link *link, const struct corolla_error
     plan_tick(mesh);
 }
 
+static void start_dial(void *user) {
+    struct mesh_dial *dial = user;
+    net_prove(dial->mesh->config.net, &dial->node, on_dialled, dial); /* may answer at once, which gossip does not expect from inside */
+}
+
 static void world_dial(void *user, const struct node_ref *node) {
     struct mesh *mesh = user;
     struct mesh_dial *dial = malloc(sizeof *dial);
     if (dial == NULL) return; /* gossip asks others */
     dial->mesh = mesh;
     dial->node = *node;
-    net_prove(mesh->config.net, &dial->node, on_dialled, dial);
+    net_post(mesh->config.net, start_dial, dial);
 }
 
 static void world_leave(void *user, void *link) {
@@ -143,8 +149,7 @@ static void on_address_linked(void *user, struct link *link, const struct coroll
         return;
     }
     note_entry(e, NULL);
-    gossip_hint(mesh->gossip, link_peer(link), clock_life_ms());
-    gossip_dialled(mesh->gossip, &link_peer(link)->id, link, clock_life_ms());
+    gossip_hint(mesh->gossip, link_peer(link), clock_life_ms()); /* who then finds this link */
     plan_tick(mesh);
 }
 
@@ -159,7 +164,8 @@ static void hint_remembered(void *user, const struct node_ref *node) {
     gossip_hint(mesh->gossip, node, clock_life_ms());
 }
 
-static void ask_entries(struct mesh *mesh) {
+static void ask_entries(void *user) {
+    struct mesh *mesh = user;
     for (size_t i = 0; i < mesh->n_entries; i++) {
         struct mesh_entry *e = &mesh->entries[i];
         if (e->entry.has_node)
@@ -168,6 +174,8 @@ static void ask_entries(struct mesh *mesh) {
             net_dial_address(mesh->config.net, e->entry.address, on_address_linked, e);
     }
     peers_file_best(mesh->peers, REMEMBERED_HINTS_MAX, hint_remembered, mesh);
+    mesh->asked = true;
+    plan_tick(mesh);
 }
 
 static enum corolla_status parse_entries(struct mesh *mesh, struct corolla_error *err) {
@@ -228,7 +236,7 @@ enum corolla_status mesh_open(struct mesh **out, const struct mesh_config *confi
         mesh_close(mesh);
         return status;
     }
-    ask_entries(mesh);
+    net_post(config->net, ask_entries, mesh);
     *out = mesh;
     return COROLLA_OK;
 }
@@ -271,6 +279,7 @@ const struct gossip *mesh_gossip(const struct mesh *mesh) { return mesh->gossip;
 
 bool mesh_settled(const struct mesh *mesh) {
     uint64_t age_ms = clock_life_ms() - mesh->opened_ms;
+    if (!mesh->asked) return false;
     if (gossip_neighbours(mesh->gossip) > 0) return gossip_caught_up(mesh->gossip) || age_ms > RECORDS_WAIT_MS;
     if (mesh->lan != NULL && age_ms < LAN_WAIT_MS) return false;
     for (size_t i = 0; i < mesh->n_entries; i++)

@@ -50,6 +50,7 @@ struct name {
 struct dial {
     struct net *net;
     struct dial *prev, *next; /* among those that are not done */
+    bool proof;               /* a link that the node made itself does not count: net_prove */
     bool anybody;             /* no node was named, but an address: asked ... */
     char asked[ADDR_MAX];
     uint32_t n_kept; /* ... and these answered so far */
@@ -311,6 +312,14 @@ static struct dial *dial_find(struct net *net, const struct node_id *id) {
     return NULL;
 }
 
+/* A link to the node that is up; dialled: one that this side made. */
+static struct link *find_link(struct net *net, const struct node_id *id, bool dialled) {
+    for (struct link *link = net->first; link; link = link->next) {
+        if (link->state == LINK_UP && (link->dialled || !dialled) && node_id_equal(&link->peer.id, id)) return link;
+    }
+    return NULL;
+}
+
 static struct dial *dial_new(struct net *net) {
     struct dial *dial = calloc(1, sizeof(*dial));
     if (!dial) return NULL;
@@ -351,10 +360,10 @@ static void dial_wait(struct dial *dial, struct waiter *waiter, net_dialled_fn o
     dial->last = waiter;
 }
 
-void net_dial(struct net *net, const struct node_ref *node, net_dialled_fn on_done, void *user) {
+static void dial_or_prove(struct net *net, const struct node_ref *node, bool proof, net_dialled_fn on_done, void *user) {
     assert(net_on_loop(net));
     struct corolla_error err = {0};
-    struct link *link = net_find(net, &node->id);
+    struct link *link = find_link(net, &node->id, proof);
     if (link) {
         on_done(user, link, NULL);
         return;
@@ -369,12 +378,21 @@ void net_dial(struct net *net, const struct node_ref *node, net_dialled_fn on_do
     struct dial *dial = waiter ? dial_find(net, &node->id) : NULL;
     if (waiter && !dial) dial = dial_node(net, node);
     if (dial) {
+        dial->proof |= proof;
         dial_wait(dial, waiter, on_done, user);
         return;
     }
     free(waiter);
     if (err.status == COROLLA_OK) err_set(&err, COROLLA_NOMEM, "no memory to dial");
     on_done(user, NULL, &err);
+}
+
+void net_dial(struct net *net, const struct node_ref *node, net_dialled_fn on_done, void *user) {
+    dial_or_prove(net, node, false, on_done, user);
+}
+
+void net_prove(struct net *net, const struct node_ref *node, net_dialled_fn on_done, void *user) {
+    dial_or_prove(net, node, true, on_done, user);
 }
 
 void net_dial_address(struct net *net, const char *address, net_dialled_fn on_link, void *user) {
@@ -397,9 +415,14 @@ void net_dial_address(struct net *net, const char *address, net_dialled_fn on_li
     on_link(user, NULL, &err);
 }
 
+struct link *net_find(struct net *net, const struct node_id *id) {
+    assert(net_on_loop(net));
+    return find_link(net, id, false);
+}
+
 void dial_link_up(struct net *net, struct link *link) {
     struct dial *dial = dial_find(net, &link->peer.id);
-    if (dial) finish(dial, link, NULL);
+    if (dial && (link->dialled || !dial->proof)) finish(dial, link, NULL);
 }
 
 void dial_stop_all(struct net *net) {

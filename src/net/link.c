@@ -43,7 +43,7 @@ struct link *link_new(struct net *net, bool dialled) {
     }
     link->net = net;
     link->dialled = dialled;
-    link->next_stream = dialled ? 1 : 2;
+    link->next_stream = link_stream_first(link) + 2;
     link->account = account;
     streams_init(&link->streams, net->pool, account, &net->budget, net->config.link_bytes_max);
     link->streams.on_credit = credit_ready;
@@ -311,6 +311,8 @@ uint32_t link_rtt_us(const struct link *link) { return link->rtt_us; }
 void *link_user(const struct link *link) { return link->user; }
 void link_set_user(struct link *link, void *user) { link->user = user; }
 
+uint32_t link_stream_first(const struct link *link) { return link->dialled ? 1 : 2; }
+
 uint32_t link_stream_new(struct link *link) {
     assert(net_on_loop(link->net));
     uint32_t id = link->next_stream;
@@ -358,10 +360,3 @@ void link_close(struct link *link, enum corolla_status status, const char *why) 
     link_pump(link);
 }
 
-struct link *net_find(struct net *net, const struct node_id *id) {
-    assert(net_on_loop(net));
-    for (struct link *link = net->first; link; link = link->next) {
-        if (link->state == LINK_UP && node_id_equal(&link->peer.id, id)) return link;
-    }
-    return NULL;
-}

@@ -77,6 +77,9 @@ typedef void (*net_dialled_fn)(void *user, struct link *link, const struct corol
 /* A link to the node: the one that is up, or a new one, its addresses tried in parallel with a small head start each.
  * on_done gets the link, or NULL and the error. May be called from inside. Dials to the same node are joined. */
 void net_dial(struct net *net, const struct node_ref *node, net_dialled_fn on_done, void *user);
+/* The same, but a link that the node made itself does not do: this proves that its key answers at its addresses. There may then be two
+ * links to the node. */
+void net_prove(struct net *net, const struct node_ref *node, net_dialled_fn on_done, void *user);
 #define DIAL_LINKS_MAX 3 /* nodes that one net_dial_address links to: one may lie or die */
 /* Links to whoever is behind "host:port", whose keys are not known: all addresses of the name are tried, in random order. on_link gets each
  * link as it comes up, DIAL_LINKS_MAX of them at most and one per node, and at last NULL: with err NULL when there were some, else with
@@ -94,6 +97,8 @@ void *link_user(const struct link *link);
 void link_set_user(struct link *link, void *user);
 /* A stream id that is not in use; odd for the dialling side, even for the accepting one. 0 is the link's own. */
 uint32_t link_stream_new(struct link *link);
+/* The id that link_stream_new() never gives: for what this side says as long as the link lives. */
+uint32_t link_stream_first(const struct link *link);
 
 enum link_priority { LINK_URGENT, LINK_BULK };
 /* Queues a message. The header is copied; the body is taken. NOMEM when the link's queue (link_bytes_max, or

@@ -315,4 +315,20 @@ const struct gossip_entry *gossip_each(const struct gossip *g, const struct goss
     return row != NULL && row < g->table.rows + g->table.n ? &row->entry : NULL;
 }
 
+bool gossip_caught_up(const struct gossip *g) {
+    bool heard = false;
+    for (uint32_t i = 0; i < g->n_slots && !heard; i++) {
+        heard = g->slots[i] != NULL && g->slots[i]->heard;
+    }
+    return heard && g->wants.n == 0;
+}
+
+bool gossip_dialling(const struct gossip *g) {
+    bool untried = false;
+    for (uint32_t i = 0; i < g->n_hints && g->n_full == 0 && !untried; i++) {
+        untried = g->hints[i].tries == 0;
+    }
+    return untried || g->n_dials > 0;
+}
+
 size_t gossip_neighbours(const struct gossip *g) { return g->n_full + g->n_leaves; }

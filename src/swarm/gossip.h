@@ -85,6 +85,10 @@ size_t gossip_count(const struct gossip *gossip); /* without our own */
 const struct gossip_entry *gossip_find(const struct gossip *gossip, const struct node_id *node);
 /* All entries, in no order: first with NULL, then with the last one; NULL at the end. */
 const struct gossip_entry *gossip_each(const struct gossip *gossip, const struct gossip_entry *last);
+/* Whether all that a neighbour told of has come. */
+bool gossip_caught_up(const struct gossip *gossip);
+/* Whether links were asked for and neither came nor failed yet, or hints are still to be tried. */
+bool gossip_dialling(const struct gossip *gossip);
 size_t gossip_neighbours(const struct gossip *gossip); /* links that gossip now */
 
 #endif

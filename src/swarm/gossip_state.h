@@ -66,6 +66,7 @@ struct neighbour { /* a link on which gossip takes place */
     bool gained; /* ... and since then it brought something new */
     bool owed;   /* waits for our digest */
     bool told;   /* got one already */
+    bool heard;  /* its whole digest came */
     uint64_t told_ms;
     uint32_t wants;  /* that it is in charge of */
     uint32_t missed; /* not answered in time, since the last answer */

@@ -342,6 +342,7 @@ static void take_digest(struct gossip *g, void *link, const struct node_ref *pee
     if (!n->leaf) {
         take_offers(g, n, &m->known);
     }
+    n->heard |= !m->more;
     if (!m->reply && !m->more) {
         answer_digest(g, n);
     }
