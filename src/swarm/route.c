@@ -13,12 +13,12 @@
 #include "base/mem.h"
 #include "swarm/route_search.h"
 
-#define HOP_NS 300000             /* handing over hidden states: queues, encryption, system calls; measured on loopback */
-#define BLOCK_US_UNKNOWN 3000.0f  /* for a server that has not measured itself: as slow as a small computer */
-#define RTT_US_UNKNOWN 100000     /* between continents: who was not measured does not win over who is known to be near */
-#define PART_NS_MIN 1000          /* bounds for what servers claim: no claim is fast enough to be free */
-#define PART_NS_MAX 10000000000   /* and what is slower is as bad; so no sum overflows */
-#define SERVERS_MAX 1000000         /* indices have 32 bits, and three are no servers */
+#define HOP_NS 300000            /* handing over hidden states: queues, encryption, system calls; measured on loopback */
+#define BLOCK_US_UNKNOWN 3000.0f /* for a server that has not measured itself: as slow as a small computer */
+#define RTT_US_UNKNOWN 100000    /* between continents: who was not measured does not win over who is known to be near */
+#define PART_NS_MIN 1000         /* bounds for what servers claim: no claim is fast enough to be free */
+#define PART_NS_MAX 10000000000  /* and what is slower is as bad; so no sum overflows */
+#define SERVERS_MAX 1000000      /* indices have 32 bits, and three are no servers */
 #define TEXT_MAX 160
 
 /* ---- what the parts cost --------------------------------------------------------------------------------------- */
@@ -38,13 +38,13 @@ uint64_t route_hop_ns(const struct route_server *server) {
     return HOP_NS + bounded((uint64_t)server->queue_us * 1000) + bounded((uint64_t)server->penalty_us * 1000);
 }
 
-uint64_t route_way_ns(const struct route_server *server) {
-    return bounded((uint64_t)(server->rtt_us == 0 ? RTT_US_UNKNOWN : server->rtt_us) * 500);
-}
+uint64_t route_half_ns(uint32_t rtt_us) { return bounded((uint64_t)rtt_us * 500); }
+
+uint64_t route_way_ns(const struct route_server *server) { return route_half_ns(server->rtt_us == 0 ? RTT_US_UNKNOWN : server->rtt_us); }
 
 uint64_t route_between_ns(const struct route_server *from, const struct route_server *to) {
     for (uint32_t i = 0; i < from->n_rtts && i < RECORD_RTTS_MAX; i++)
-        if (from->rtts[i].node == to->id) return bounded((uint64_t)from->rtts[i].rtt_us * 500);
+        if (from->rtts[i].node == to->id) return route_half_ns(from->rtts[i].rtt_us);
     return route_way_ns(from) + route_way_ns(to);
 }
 
@@ -64,13 +64,8 @@ struct swarm { /* the servers of a request */
     const struct route_request *request;
     const struct route_server *servers;
     uint32_t n;
-    struct grouped { /* those that can be used, exact ones first, by class */
-        uint32_t index;
-        bool inexact;
-        uint64_t arithmetic_class;
-    } * usable;
+    const struct route_server **usable; /* exact ones first, by class; within a class by their first block */
     uint32_t n_usable;
-    uint32_t *indices; /* of `usable` */
 };
 
 /* The first run of blocks from `from` on that nobody has; false when there is none. */
@@ -79,8 +74,7 @@ static bool first_gap(const struct swarm *w, uint32_t from, uint32_t *out_begin,
     for (; block < n_blocks; block++) {
         bool held = false;
         for (uint32_t i = 0; i < w->n_usable && !held; i++) {
-            const struct route_server *server = &w->servers[w->usable[i].index];
-            held = server->begin <= block && block < server->end;
+            held = w->usable[i]->begin <= block && block < w->usable[i]->end;
         }
         if (!held && begin == n_blocks) begin = block;
         if (held && begin < n_blocks) break;
@@ -106,18 +100,19 @@ static enum corolla_status say_unusable(const struct swarm *w, const struct rout
         char theirs[13], ours[13];
         hex_encode(server->model, 6, theirs);
         hex_encode(w->request->model, 6, ours);
-        return err_set(err, why, "%s hosts another model (id %s..., wanted %s...) and nobody else has blocks %s", server->label, theirs, ours,
-                       gaps);
+        return err_set(err, why, "%s hosts another model (id %s..., wanted %s...) and nobody else has blocks %s", server->label, theirs,
+                       ours, gaps);
     }
     case COROLLA_DRAINING: return err_set(err, why, "%s is leaving and nobody else has blocks %s", server->label, gaps);
     case COROLLA_BUSY:
         return err_set(err, why, "%s %s and nobody else has blocks %s: try again later", server->label,
                        server->banned ? "failed lately" : "is still loading", gaps);
     case COROLLA_UNSUPPORTED:
-        return err_set(err, why, "%s does not take this wire type and nobody else has blocks %s: choose another --wire", server->label, gaps);
+        return err_set(err, why, "%s does not take this wire type and nobody else has blocks %s: choose another --wire", server->label,
+                       gaps);
     case COROLLA_NO_CACHE:
-        return err_set(err, why, "%s has cache left for a session of %llu tokens, not of %llu, and nobody else has blocks %s", server->label,
-                       (unsigned long long)server->tokens_max, (unsigned long long)w->request->tokens, gaps);
+        return err_set(err, why, "%s has cache left for a session of %llu tokens, not of %llu, and nobody else has blocks %s",
+                       server->label, (unsigned long long)server->tokens_max, (unsigned long long)w->request->tokens, gaps);
     default: return err_set(err, why, "%s announces the impossible blocks %u:%u", server->label, server->begin, server->end);
     }
 }
@@ -128,7 +123,8 @@ static enum corolla_status no_chain(const struct swarm *w, struct corolla_error 
     list_gaps(w, gaps);
     uint32_t begin = 0, end = 0;
     if (!first_gap(w, 0, &begin, &end))
-        return err_set(err, COROLLA_NO_CHAIN, "no chain of at most %d servers covers the blocks: join one that hosts more of them", HOPS_MAX);
+        return err_set(err, COROLLA_NO_CHAIN, "no chain of at most %d servers covers the blocks: join one that hosts more of them",
+                       HOPS_MAX);
     for (uint32_t i = 0; i < w->n; i++) {
         const struct route_server *server = &w->servers[i];
         enum corolla_status why = server_usable(w->request, server);
@@ -139,8 +135,7 @@ static enum corolla_status no_chain(const struct swarm *w, struct corolla_error 
 }
 
 static enum corolla_status refuse_inexact(const struct swarm *w, const struct route *route, struct corolla_error *err) {
-    if (w->request->wire != COROLLA_WIRE_F32)
-        return err_set(err, COROLLA_REFUSED, "a 16-bit wire is not exact: use the wire type f32");
+    if (w->request->wire != COROLLA_WIRE_F32) return err_set(err, COROLLA_REFUSED, "a 16-bit wire is not exact: use the wire type f32");
     const struct route_server *first = &w->servers[route->hops[0].server];
     for (uint32_t i = 0; i < route->n_hops; i++) {
         const struct route_hop *hop = &route->hops[i];
@@ -159,29 +154,25 @@ static enum corolla_status refuse_inexact(const struct swarm *w, const struct ro
 /* ---- choosing -------------------------------------------------------------------------------------------------- */
 
 static int by_group(const void *a, const void *b) {
-    const struct grouped *x = a, *y = b;
-    if (x->inexact != y->inexact) return x->inexact ? 1 : -1;
-    if (!x->inexact && x->arithmetic_class != y->arithmetic_class) return x->arithmetic_class < y->arithmetic_class ? -1 : 1;
-    return (x->index > y->index) - (x->index < y->index);
+    const struct route_server *x = *(const struct route_server *const *)a, *y = *(const struct route_server *const *)b;
+    if (x->exact != y->exact) return x->exact ? -1 : 1;
+    if (x->exact && x->arithmetic_class != y->arithmetic_class) return x->arithmetic_class < y->arithmetic_class ? -1 : 1;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return (x > y) - (x < y);
 }
 
 static bool swarm_init(struct swarm *w) {
     w->usable = calloc(w->n + (size_t)1, sizeof *w->usable);
-    w->indices = calloc(w->n + (size_t)1, sizeof *w->indices);
-    if (w->usable == NULL || w->indices == NULL) return false;
-    for (uint32_t i = 0; i < w->n; i++) {
-        const struct route_server *server = &w->servers[i];
-        if (server_usable(w->request, server) != COROLLA_OK) continue;
-        w->usable[w->n_usable++] =
-            (struct grouped){.index = i, .inexact = !server->exact, .arithmetic_class = server->arithmetic_class};
-    }
-    qsort(w->usable, w->n_usable, sizeof *w->usable, by_group);
-    for (uint32_t i = 0; i < w->n_usable; i++) w->indices[i] = w->usable[i].index;
+    if (w->usable == NULL) return false;
+    for (uint32_t i = 0; i < w->n; i++)
+        if (server_usable(w->request, &w->servers[i]) == COROLLA_OK) w->usable[w->n_usable++] = &w->servers[i];
+    qsort(w->usable, w->n_usable, sizeof(const struct route_server *), by_group);
     return true;
 }
 
 static void search_group(const struct swarm *w, struct search *s, uint32_t begin, uint32_t end) {
-    search_members(s, w->servers, w->indices + begin, end - begin);
+    s->group_begin = begin;
+    s->group_end = end;
     if (w->request->goal == ROUTE_MOST_THROUGHPUT)
         search_most_throughput(s);
     else
@@ -190,16 +181,19 @@ static void search_group(const struct swarm *w, struct search *s, uint32_t begin
 
 /* The best chain of exact servers of one class, over all classes. */
 static void search_exact(const struct swarm *w, struct search *s) {
-    for (uint32_t begin = 0, end; begin < w->n_usable && !w->usable[begin].inexact; begin = end) {
+    for (uint32_t begin = 0, end; begin < w->n_usable && w->usable[begin]->exact; begin = end) {
         for (end = begin + 1; end < w->n_usable; end++)
-            if (w->usable[end].inexact || w->usable[end].arithmetic_class != w->usable[begin].arithmetic_class) break;
+            if (!w->usable[end]->exact || w->usable[end]->arithmetic_class != w->usable[begin]->arithmetic_class) break;
         search_group(w, s, begin, end);
     }
 }
 
 static void describe(const struct swarm *w, const struct search *s, bool exact, struct route *out) {
     out->n_hops = s->n_best;
-    memcpy(out->hops, s->best_hops, s->n_best * sizeof *out->hops);
+    for (uint32_t i = 0; i < s->n_best; i++) {
+        out->hops[i] = s->best_hops[i];
+        out->hops[i].server = (uint32_t)(w->usable[s->best_hops[i].server] - w->servers);
+    }
     out->exact = exact;
     out->proven = s->proven;
     out->slowest_ns = 0;
@@ -239,12 +233,11 @@ enum corolla_status route_find(const struct route_request *request, const struct
     if (!swarm_init(&w))
         err_set(err, status, "out of memory for a chain of %zu servers", n);
     else
-        status = search_init(&s, request, servers, (uint32_t)n, err);
+        status = search_init(&s, request, w.usable, w.n_usable, err);
     if (status == COROLLA_OK) {
         status = choose(&w, &s, out_route, err);
         search_release(&s);
     }
     free(w.usable);
-    free(w.indices);
     return status;
 }

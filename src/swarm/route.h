@@ -36,8 +36,8 @@ struct route_server {
     uint32_t begin, end;
     float decode_block_us, prefill_block_us; /* one block for one token, alone and within a long step; 0: not known */
     uint32_t queue_us, penalty_us;
-    uint32_t rtt_us; /* from the client; 0: not known */
-    uint32_t n_rtts; /* what it measured itself to other servers; those past RECORD_RTTS_MAX are ignored */
+    uint32_t rtt_us;               /* from the client; 0: not known */
+    uint32_t n_rtts;               /* what it measured itself to other servers; those past RECORD_RTTS_MAX are ignored */
     const struct record_rtt *rtts; /* borrowed for the call */
     uint64_t tokens_max;           /* of a session that it would open now */
     uint32_t wires;                /* bit per enum corolla_wire */
@@ -79,9 +79,10 @@ enum corolla_status route_find(const struct route_request *request, const struct
                                struct corolla_error *err);
 
 /* The parts of the cost, each within bounds whatever a server claims. */
+uint64_t route_half_ns(uint32_t rtt_us); /* half a round trip */
 uint64_t route_block_ns(const struct route_server *server, enum route_goal goal);
 uint64_t route_hop_ns(const struct route_server *server);
-uint64_t route_way_ns(const struct route_server *server);                                     /* between client and server */
+uint64_t route_way_ns(const struct route_server *server);                                  /* between client and server */
 uint64_t route_between_ns(const struct route_server *from, const struct route_server *to); /* between consecutive hops */
 
 #endif

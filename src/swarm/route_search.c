@@ -27,42 +27,47 @@ static double spread(uint64_t seed, const struct route_server *server) {
     return 1 + ROUTE_SPREAD * (1 - pow(u, 1 + (double)server->sessions));
 }
 
-static void set_costs(struct search *s, const struct route_request *request, const struct route_server *servers) {
+static void set_costs(struct search *s, const struct route_request *request, const struct route_server *const *servers) {
     for (uint32_t i = 0; i < s->n; i++) {
-        double factor = spread(request->seed, &servers[i]);
-        s->candidates[i] = (struct candidate){.block = factor * (double)route_block_ns(&servers[i], request->goal),
-                                              .hop = factor * (double)route_hop_ns(&servers[i]),
-                                              .way = factor * (double)route_way_ns(&servers[i])};
+        double factor = spread(request->seed, servers[i]);
+        s->candidates[i] = (struct candidate){.block = factor * (double)route_block_ns(servers[i], request->goal),
+                                              .hop = factor * (double)route_hop_ns(servers[i]),
+                                              .way = factor * (double)route_way_ns(servers[i]),
+                                              .begin = servers[i]->begin,
+                                              .end = servers[i]->end};
     }
 }
 
 /* ---- measured ways --------------------------------------------------------------------------------------------- */
 
 struct directory { /* open addressing: digest -> server */
-    uint32_t *slots;
+    struct slot {
+        uint64_t id;
+        uint32_t server;
+    } * slots;
     unsigned bits;
     uint64_t seed; /* so that nobody can choose digests that collide */
 };
 
-static uint32_t *slot_of(const struct directory *d, const struct route_server *servers, uint64_t id) {
+static struct slot *slot_of(const struct directory *d, uint64_t id) {
     size_t mask = ((size_t)1 << d->bits) - 1, at = (size_t)mix(id ^ d->seed) & mask;
-    while (d->slots[at] != SERVER_NONE && servers[d->slots[at]].id != id) at = (at + 1) & mask;
+    while (d->slots[at].server != SERVER_NONE && d->slots[at].id != id) at = (at + 1) & mask;
     return &d->slots[at];
 }
 
-static void add_ways(struct search *s, const struct directory *d, const struct route_server *servers, uint32_t from) {
-    uint32_t n_rtts = servers[from].n_rtts < RECORD_RTTS_MAX ? servers[from].n_rtts : RECORD_RTTS_MAX;
+static void add_ways(struct search *s, const struct directory *d, const struct route_server *server, uint32_t from) {
+    uint32_t n_rtts = server->n_rtts < RECORD_RTTS_MAX ? server->n_rtts : RECORD_RTTS_MAX;
     uint32_t begin = s->ways_begin[from], end = begin;
     for (uint32_t i = 0; i < n_rtts; i++) {
-        uint32_t to = *slot_of(d, servers, servers[from].rtts[i].node);
+        uint32_t to = slot_of(d, server->rtts[i].node)->server;
         bool known = to == SERVER_NONE || to == from;
         for (uint32_t k = begin; k < end && !known; k++) known = s->ways[k].to == to;
-        if (!known) s->ways[end++] = (struct measured){.to = to, .way = (double)route_between_ns(&servers[from], &servers[to])};
+        if (!known) s->ways[end++] = (struct measured){.to = to, .way = (double)route_half_ns(server->rtts[i].rtt_us)};
     }
     s->ways_begin[from + 1] = end;
 }
 
-static bool set_ways(struct search *s, const struct route_request *request, const struct route_server *servers) {
+static bool set_ways(struct search *s, const struct route_request *request, const struct route_server *const *servers) {
     struct directory d = {.bits = 1, .seed = mix(request->seed)};
     while ((size_t)1 << d.bits < (size_t)s->n * 2) d.bits++;
     size_t n_slots = (size_t)1 << d.bits;
@@ -70,11 +75,11 @@ static bool set_ways(struct search *s, const struct route_request *request, cons
     if (d.slots == NULL) return false;
     memset(d.slots, 0xff, n_slots * sizeof *d.slots); /* SERVER_NONE */
     for (uint32_t i = 0; i < s->n; i++) {
-        uint32_t *slot = slot_of(&d, servers, servers[i].id);
-        if (*slot == SERVER_NONE) *slot = i;
+        struct slot *slot = slot_of(&d, servers[i]->id);
+        if (slot->server == SERVER_NONE) *slot = (struct slot){.id = servers[i]->id, .server = i};
     }
     s->ways_begin[0] = 0;
-    for (uint32_t i = 0; i < s->n; i++) add_ways(s, &d, servers, i);
+    for (uint32_t i = 0; i < s->n; i++) add_ways(s, &d, servers[i], i);
     free(d.slots);
     return true;
 }
@@ -101,11 +106,12 @@ static bool allocate(struct search *s) {
     s->first = calloc(s->n_blocks, sizeof *s->first);
     s->after = calloc(s->n + (size_t)1, sizeof *s->after);
     s->active = calloc(s->n + (size_t)1, sizeof *s->active);
-    return s->candidates && s->ways_begin && s->ways && s->path && s->at && s->next && s->from && s->only && s->first && s->after && s->active;
+    return s->candidates && s->ways_begin && s->ways && s->path && s->at && s->next && s->from && s->only && s->first && s->after &&
+           s->active;
 }
 
-enum corolla_status search_init(struct search *s, const struct route_request *request, const struct route_server *servers, uint32_t n,
-                                struct corolla_error *err) {
+enum corolla_status search_init(struct search *s, const struct route_request *request, const struct route_server *const *servers,
+                                uint32_t n, struct corolla_error *err) {
     *s = (struct search){.n = n, .n_blocks = request->n_blocks, .best = INFINITY, .best_slowest = INFINITY, .proven = true};
     s->work_left = WORK_MAX;
     if (!allocate(s) || !set_ways(s, request, servers)) {
@@ -129,16 +135,6 @@ void search_release(struct search *s) {
     free(s->first);
     free(s->after);
     free(s->active);
-}
-
-void search_members(struct search *s, const struct route_server *servers, const uint32_t *members, uint32_t n_members) {
-    for (uint32_t m = 0; m < s->n_members; m++) s->candidates[s->members[m]].begin = s->candidates[s->members[m]].end = 0;
-    s->members = members;
-    s->n_members = n_members;
-    for (uint32_t m = 0; m < n_members; m++) {
-        s->candidates[members[m]].begin = servers[members[m]].begin;
-        s->candidates[members[m]].end = servers[members[m]].end;
-    }
 }
 
 void search_offer(struct search *s, const struct route_hop *hops, uint32_t n_hops, double cost, double slowest) {

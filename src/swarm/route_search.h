@@ -1,7 +1,8 @@
 /* route_search.h - the two searches behind route_find(): what they read, their scratch, and the best chain so far.
  *
- * The servers that may be used are set group by group (search_members); a search replaces the best chain when its group has a better
- * one. Costs are floating point nanoseconds, spread by the seed.
+ * Servers are numbered anew here: by group, and by the first block of their span within a group, so that those that are looked at
+ * together lie together. A search is run for group after group and replaces the best chain when its group has a better one. Costs are
+ * floating point nanoseconds, spread by the seed.
  */
 #ifndef COROLLA_SWARM_ROUTE_SEARCH_H
 #define COROLLA_SWARM_ROUTE_SEARCH_H
@@ -12,7 +13,7 @@
 
 struct candidate {
     double block, hop, way; /* route.h */
-    uint32_t begin, end;    /* may be narrowed by a search; empty: not of the group */
+    uint32_t begin, end;    /* may be narrowed by a search */
 };
 struct measured { /* the way to a server that was measured */
     uint32_t to;
@@ -21,11 +22,10 @@ struct measured { /* the way to a server that was measured */
 
 struct search {
     uint32_t n, n_blocks;
-    struct candidate *candidates; /* [n] */
-    uint32_t *ways_begin;         /* [n + 1]: where in `ways` those of a server begin */
+    uint32_t group_begin, group_end; /* the servers that may be used now */
+    struct candidate *candidates;    /* [n] */
+    uint32_t *ways_begin;            /* [n + 1]: where in `ways` those of a server begin */
     struct measured *ways;
-    const uint32_t *members; /* the group; borrowed */
-    uint32_t n_members;
 
     struct route_hop *path; /* [n_blocks]: the chain that is looked at */
     uint32_t n_path;
@@ -35,22 +35,22 @@ struct search {
     bool proven, too_long; /* nothing was left out; a chain had more hops than a step can name */
 
     /* Of the least time: by server, or by block */
-    double *at, *next;    /* [n]: the cheapest prefix up to the boundary looked at (the one behind it) whose last hop is this server */
-    uint32_t *from;       /* [n_blocks][n]: whom the server took over from at this block, FROM_ITSELF or FROM_CLIENT */
-    uint32_t *only;       /* [n_blocks]: the one server that may serve it, or SERVER_NONE */
-    uint32_t *first;      /* [n_blocks], with after[n]: the members whose span begins there, as lists */
+    double *at, *next;        /* [n]: the cheapest prefix up to the boundary looked at (the one behind it) whose last hop is this server */
+    uint32_t *from;           /* [n_blocks][n]: whom the server took over from at this block, FROM_ITSELF or FROM_CLIENT */
+    uint32_t *only;           /* [n_blocks]: the one server that may serve it, or SERVER_NONE */
+    uint32_t *first;          /* [n_blocks], with after[n]: the servers of the group whose span begins there, as lists */
     uint32_t *after, *active; /* [n] */
     uint32_t n_active;
     double hop_extra; /* makes hops dear when they are too many */
     uint64_t work_left;
 };
 
-enum corolla_status search_init(struct search *s, const struct route_request *request, const struct route_server *servers, uint32_t n,
-                                struct corolla_error *err);
+/* The servers in their new order. */
+enum corolla_status search_init(struct search *s, const struct route_request *request, const struct route_server *const *servers,
+                                uint32_t n, struct corolla_error *err);
 void search_release(struct search *s);
 
-/* members: indices, borrowed until the next call. */
-void search_members(struct search *s, const struct route_server *servers, const uint32_t *members, uint32_t n_members);
+/* Both look at the servers [group_begin, group_end). */
 void search_least_time(struct search *s);
 void search_most_throughput(struct search *s);
 

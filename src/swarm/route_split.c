@@ -7,7 +7,6 @@
  * to). Greedy: the best split may be missed.
  */
 #include <math.h>
-#include <string.h>
 
 #include "swarm/route_search.h"
 
@@ -48,8 +47,9 @@ static void add_hop(const struct search *s, struct split *split, uint32_t server
 
 static bool build(struct search *s, enum rule rule, double cap, struct split *out) {
     *out = (struct split){.n = 0};
-    memcpy(s->active, s->members, s->n_members * sizeof *s->active); /* those that are not used yet */
-    s->n_active = s->n_members;
+    s->n_active = 0;
+    for (uint32_t i = s->group_begin; i < s->group_end; i++) /* those that are of use and not used yet */
+        if (s->candidates[i].hop + s->candidates[i].block <= cap) s->active[s->n_active++] = i;
     for (uint32_t block = 0; block < s->n_blocks;) {
         uint32_t chosen = SERVER_NONE, chosen_reach = 0;
         for (uint32_t a = 0; a < s->n_active; a++) {

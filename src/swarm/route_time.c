@@ -24,6 +24,7 @@
 
 static bool serves(const struct search *s, uint32_t server, uint32_t block) {
     const struct candidate *c = &s->candidates[server];
+    if (server < s->group_begin || server >= s->group_end) return false;
     return c->begin <= block && block < c->end && (s->only[block] == SERVER_NONE || s->only[block] == server);
 }
 
@@ -34,9 +35,8 @@ static double entry_cost(const struct search *s, uint32_t server) {
 /* ---- the walk -------------------------------------------------------------------------------------------------- */
 
 static void sort_by_begin(struct search *s) {
-    memset(s->first, 0xff, s->n_blocks * sizeof *s->first); /* SERVER_NONE */
-    for (uint32_t m = 0; m < s->n_members; m++) {
-        uint32_t i = s->members[m];
+    memset(s->first, 0xff, s->n_blocks * sizeof *s->first);           /* SERVER_NONE */
+    for (uint32_t i = s->group_end; i-- > s->group_begin;) {          /* from behind: each list is in order */
         if (s->candidates[i].begin >= s->candidates[i].end) continue; /* narrowed to nothing */
         s->after[i] = s->first[s->candidates[i].begin];
         s->first[s->candidates[i].begin] = i;

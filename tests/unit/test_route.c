@@ -109,7 +109,8 @@ static uint32_t random_swarm(uint32_t seed, struct route_server *servers, struct
         s->draining = rng(10) == 0;
         s->rtts = rtts + (size_t)i * SERVERS_SMALL;
         for (uint32_t k = 0; k < n; k++)
-            if (rng(2) != 0) rtts[(size_t)i * SERVERS_SMALL + s->n_rtts++] = (struct record_rtt){.node = k * 1000 + 17, .rtt_us = rng(60) * 1000};
+            if (rng(2) != 0)
+                rtts[(size_t)i * SERVERS_SMALL + s->n_rtts++] = (struct record_rtt){.node = k * 1000 + 17, .rtt_us = rng(60) * 1000};
     }
     return n;
 }
@@ -208,7 +209,8 @@ static void training_prefers_an_even_split_and_decode_one_fast_server(void **sta
 static void a_slow_detour_is_not_taken_for_a_fast_server(void **state) {
     (void)state;
     struct record_rtt far[] = {{.node = 2, .rtt_us = 90000}}, near[] = {{.node = 2, .rtt_us = 200}};
-    struct route_server servers[] = {server_of("a", 0, 5, 100), server_of("fast, far from a", 5, 10, 10), server_of("slow, near", 5, 10, 3000)};
+    struct route_server servers[] = {server_of("a", 0, 5, 100), server_of("fast, far from a", 5, 10, 10),
+                                     server_of("slow, near", 5, 10, 3000)};
     for (uint32_t i = 0; i < 3; i++) servers[i].id = i + 1;
     struct route_request request = request_of(10);
     struct route route;
@@ -248,7 +250,8 @@ static void a_queue_and_a_penalty_make_a_server_dear(void **state) {
 /* A fast server in the middle of a slow one's span: the slow one may do what is in front of it, or behind, not both. */
 static void nobody_is_in_a_chain_twice(void **state) {
     (void)state;
-    struct route_server servers[] = {server_of("slow, all", 0, 9, 9000), server_of("fast, middle", 3, 6, 10), server_of("medium, end", 6, 9, 5000)};
+    struct route_server servers[] = {server_of("slow, all", 0, 9, 9000), server_of("fast, middle", 3, 6, 10),
+                                     server_of("medium, end", 6, 9, 5000)};
     struct route_request request = request_of(9);
     struct route route;
     assert_int_equal(route_find(&request, servers, 2, &route, NULL), COROLLA_OK);
@@ -422,7 +425,8 @@ static void an_exact_chain_goes_before_a_faster_one(void **state) {
 
 static void the_fastest_of_several_classes_is_taken_and_never_mixed(void **state) {
     (void)state;
-    struct route_server servers[] = {server_of("1a", 0, 5, 300), server_of("2a", 0, 5, 10), server_of("1b", 5, 10, 300), server_of("2b", 5, 10, 900)};
+    struct route_server servers[] = {server_of("1a", 0, 5, 300), server_of("2a", 0, 5, 10), server_of("1b", 5, 10, 300),
+                                     server_of("2b", 5, 10, 900)};
     for (uint32_t i = 0; i < 4; i++) servers[i].arithmetic_class = i % 2;
     struct route_request request = request_of(10);
     struct route route;
