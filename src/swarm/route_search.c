@@ -62,7 +62,12 @@ static void add_ways(struct search *s, const struct directory *d, const struct r
         uint32_t to = slot_of(d, server->rtts[i].node)->server;
         bool known = to == SERVER_NONE || to == from;
         for (uint32_t k = begin; k < end && !known; k++) known = s->ways[k].to == to;
-        if (!known) s->ways[end++] = (struct measured){.to = to, .way = (double)route_half_ns(server->rtts[i].rtt_us)};
+        if (known) continue;
+        struct measured measured = {.to = to, .way = (double)route_half_ns(server->rtts[i].rtt_us)};
+        measured.gain = s->candidates[to].way - measured.way;
+        uint32_t at = end++;
+        for (; at > begin && s->ways[at - 1].gain < measured.gain; at--) s->ways[at] = s->ways[at - 1];
+        s->ways[at] = measured;
     }
     s->ways_begin[from + 1] = end;
 }
@@ -101,7 +106,7 @@ static bool allocate(struct search *s) {
     s->path = calloc(s->n_blocks, sizeof *s->path);
     s->at = calloc(s->n + (size_t)1, sizeof *s->at);
     s->next = calloc(s->n + (size_t)1, sizeof *s->next);
-    s->from = calloc(cells + 1, sizeof *s->from);
+    s->from = size_mul(cells, sizeof *s->from, &cells) ? malloc(cells + 1) : NULL;
     s->only = calloc(s->n_blocks, sizeof *s->only);
     s->first = calloc(s->n_blocks, sizeof *s->first);
     s->after = calloc(s->n + (size_t)1, sizeof *s->after);
@@ -114,11 +119,12 @@ enum corolla_status search_init(struct search *s, const struct route_request *re
                                 uint32_t n, struct corolla_error *err) {
     *s = (struct search){.n = n, .n_blocks = request->n_blocks, .best = INFINITY, .best_slowest = INFINITY, .proven = true};
     s->work_left = WORK_MAX;
-    if (!allocate(s) || !set_ways(s, request, servers)) {
+    bool allocated = allocate(s);
+    if (allocated) set_costs(s, request, servers);
+    if (!allocated || !set_ways(s, request, servers)) {
         search_release(s);
         return err_set(err, COROLLA_NOMEM, "out of memory for a chain over %u blocks of %u servers", request->n_blocks, n);
     }
-    set_costs(s, request, servers);
     memset(s->only, 0xff, s->n_blocks * sizeof *s->only); /* SERVER_NONE */
     return COROLLA_OK;
 }

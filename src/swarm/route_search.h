@@ -17,14 +17,14 @@ struct candidate {
 };
 struct measured { /* the way to a server that was measured */
     uint32_t to;
-    double way;
+    double way, gain; /* gain: what it spares against the receiver's part of an estimate */
 };
 
 struct search {
     uint32_t n, n_blocks;
     uint32_t group_begin, group_end; /* the servers that may be used now */
     struct candidate *candidates;    /* [n] */
-    uint32_t *ways_begin;            /* [n + 1]: where in `ways` those of a server begin */
+    uint32_t *ways_begin;            /* [n + 1]: where in `ways` those of a server begin, the most gain first */
     struct measured *ways;
 
     struct route_hop *path; /* [n_blocks]: the chain that is looked at */

@@ -57,9 +57,8 @@ static uint32_t cheapest_sender(const struct search *s) {
     return sender;
 }
 
-/* Everybody stays, or enters from the one sender, or (none) from the client. */
-static void stay_or_enter(struct search *s, uint32_t block, uint32_t sender) {
-    double base = sender == SERVER_NONE ? 0 : s->at[sender] + s->candidates[sender].way;
+/* Everybody stays, or enters at this cost and its part of the estimate, from the one sender or the client. */
+static void stay_or_enter(struct search *s, uint32_t block, uint32_t sender, double base) {
     uint32_t *from = s->from + (size_t)block * s->n;
     for (uint32_t a = 0; a < s->n_active; a++) {
         uint32_t j = s->active[a];
@@ -67,7 +66,7 @@ static void stay_or_enter(struct search *s, uint32_t block, uint32_t sender) {
         if (!serves(s, j, block)) continue;
         double stay = s->at[j] + s->candidates[j].block, enter = base + s->candidates[j].way + entry_cost(s, j);
         s->next[j] = stay <= enter ? stay : enter;
-        from[j] = stay <= enter ? FROM_ITSELF : sender == SERVER_NONE ? FROM_CLIENT : sender;
+        from[j] = stay <= enter ? FROM_ITSELF : sender;
     }
 }
 
@@ -77,8 +76,9 @@ static bool measures(const struct search *s, uint32_t from, uint32_t to) {
     return false;
 }
 
-/* The sender measured its way to `to`, so that the estimate does not hold: it stays, or enters from another one. */
-static void enter_from_others(struct search *s, uint32_t block, uint32_t to) {
+/* The sender measured its way to `to`, so that the estimate does not hold: it stays, or enters from another one. Returns how much dearer
+ * than by the estimate. */
+static double enter_from_others(struct search *s, uint32_t block, uint32_t to, double base) {
     double least = s->at[to] + s->candidates[to].block, own = s->candidates[to].way + entry_cost(s, to);
     uint32_t from = FROM_ITSELF;
     for (uint32_t a = 0; a < s->n_active; a++) {
@@ -90,35 +90,35 @@ static void enter_from_others(struct search *s, uint32_t block, uint32_t to) {
     }
     s->next[to] = least;
     s->from[(size_t)block * s->n + to] = from;
+    return least - (base + own);
 }
 
-/* A prefix and a way that together cost more than this help nobody to enter. */
-static double dearest_entry(const struct search *s, uint32_t block) {
-    double dearest = 0;
-    for (uint32_t a = 0; a < s->n_active; a++) {
-        uint32_t j = s->active[a];
-        if (!serves(s, j, block)) continue;
-        double entry = s->next[j] - entry_cost(s, j);
-        if (entry > dearest) dearest = entry;
-    }
-    return dearest;
-}
-
-static void enter_by_measured_ways(struct search *s, uint32_t block) {
-    double dearest = dearest_entry(s, block);
+/* Against the estimate a measured way is better by its gain, a sender dearer by (its prefix - base): who is not better than
+ * the slack, which is how much dearer than the estimate somebody had to enter, helps nobody. */
+static void enter_by_measured_ways(struct search *s, uint32_t block, double base, double slack) {
     for (uint32_t a = 0; a < s->n_active; a++) {
         uint32_t i = s->active[a];
-        if (s->at[i] >= dearest) continue;
-        for (uint32_t k = s->ways_begin[i]; k < s->ways_begin[i + 1]; k++) {
+        double loss = s->at[i] - base - slack;
+        for (uint32_t k = s->ways_begin[i]; k < s->ways_begin[i + 1] && s->ways[k].gain > loss; k++) {
             uint32_t j = s->ways[k].to;
-            double cost = s->at[i] + s->ways[k].way;
-            if (cost >= dearest || !serves(s, j, block)) continue;
-            cost += entry_cost(s, j);
+            if (!serves(s, j, block)) continue;
+            double cost = s->at[i] + s->ways[k].way + entry_cost(s, j);
             if (cost >= s->next[j]) continue;
             s->next[j] = cost;
             s->from[(size_t)block * s->n + j] = i;
         }
     }
+}
+
+static void hand_over(struct search *s, uint32_t block, uint32_t sender) {
+    double base = s->at[sender] + s->candidates[sender].way, slack = 0;
+    stay_or_enter(s, block, sender, base);
+    for (uint32_t k = s->ways_begin[sender]; k < s->ways_begin[sender + 1]; k++) {
+        if (!serves(s, s->ways[k].to, block)) continue;
+        double dearer = enter_from_others(s, block, s->ways[k].to, base);
+        if (dearer > slack) slack = dearer;
+    }
+    enter_by_measured_ways(s, block, base, slack);
 }
 
 /* From the boundary in front of the block to the one behind it; false: nobody gets there. */
@@ -132,14 +132,12 @@ static bool walk_block(struct search *s, uint32_t block) {
     }
     s->n_active = kept;
     s->work_left -= kept < s->work_left ? kept : s->work_left;
-    uint32_t sender = block == 0 ? SERVER_NONE : cheapest_sender(s);
-    if (block > 0 && sender == SERVER_NONE) return false;
-    stay_or_enter(s, block, sender);
-    if (block > 0) {
-        for (uint32_t k = s->ways_begin[sender]; k < s->ways_begin[sender + 1]; k++)
-            if (serves(s, s->ways[k].to, block)) enter_from_others(s, block, s->ways[k].to);
-        enter_by_measured_ways(s, block);
-    }
+    uint32_t sender = block == 0 ? FROM_CLIENT : cheapest_sender(s);
+    if (sender == SERVER_NONE) return false;
+    if (sender == FROM_CLIENT)
+        stay_or_enter(s, block, FROM_CLIENT, 0);
+    else
+        hand_over(s, block, sender);
     double *at = s->at;
     s->at = s->next;
     s->next = at;
