@@ -40,18 +40,16 @@ static void set_costs(struct search *s, const struct route_request *request, con
 
 /* ---- measured ways --------------------------------------------------------------------------------------------- */
 
-struct directory { /* open addressing: digest -> server */
-    struct slot {
-        uint64_t id;
-        uint32_t server;
-    } * slots;
+struct directory { /* digest -> server: open addressing; small, since it is asked a hundred thousand times */
+    uint32_t *slots;
+    uint64_t *ids; /* [n] */
     unsigned bits;
     uint64_t seed; /* so that nobody can choose digests that collide */
 };
 
-static struct slot *slot_of(const struct directory *d, uint64_t id) {
+static uint32_t *slot_of(const struct directory *d, uint64_t id) {
     size_t mask = ((size_t)1 << d->bits) - 1, at = (size_t)mix(id ^ d->seed) & mask;
-    while (d->slots[at].server != SERVER_NONE && d->slots[at].id != id) at = (at + 1) & mask;
+    while (d->slots[at] != SERVER_NONE && d->ids[d->slots[at]] != id) at = (at + 1) & mask;
     return &d->slots[at];
 }
 
@@ -59,7 +57,7 @@ static void add_ways(struct search *s, const struct directory *d, const struct r
     uint32_t n_rtts = server->n_rtts < RECORD_RTTS_MAX ? server->n_rtts : RECORD_RTTS_MAX;
     uint32_t begin = s->ways_begin[from], end = begin;
     for (uint32_t i = 0; i < n_rtts; i++) {
-        uint32_t to = slot_of(d, server->rtts[i].node)->server;
+        uint32_t to = *slot_of(d, server->rtts[i].node);
         bool known = to == SERVER_NONE || to == from;
         for (uint32_t k = begin; k < end && !known; k++) known = s->ways[k].to == to;
         if (known) continue;
@@ -72,21 +70,28 @@ static void add_ways(struct search *s, const struct directory *d, const struct r
     s->ways_begin[from + 1] = end;
 }
 
-static bool set_ways(struct search *s, const struct route_request *request, const struct route_server *const *servers) {
-    struct directory d = {.bits = 1, .seed = mix(request->seed)};
-    while ((size_t)1 << d.bits < (size_t)s->n * 2) d.bits++;
-    size_t n_slots = (size_t)1 << d.bits;
-    d.slots = malloc(n_slots * sizeof *d.slots);
-    if (d.slots == NULL) return false;
-    memset(d.slots, 0xff, n_slots * sizeof *d.slots); /* SERVER_NONE */
-    for (uint32_t i = 0; i < s->n; i++) {
-        struct slot *slot = slot_of(&d, servers[i]->id);
-        if (slot->server == SERVER_NONE) *slot = (struct slot){.id = servers[i]->id, .server = i};
+static bool directory_init(struct directory *d, const struct route_server *const *servers, uint32_t n, uint64_t seed) {
+    *d = (struct directory){.bits = 1, .seed = mix(seed)};
+    while ((size_t)1 << d->bits < (size_t)n * 2) d->bits++;
+    d->slots = malloc(sizeof *d->slots << d->bits);
+    d->ids = calloc(n + (size_t)1, sizeof *d->ids);
+    if (d->slots == NULL || d->ids == NULL) return false;
+    memset(d->slots, 0xff, sizeof *d->slots << d->bits); /* SERVER_NONE */
+    for (uint32_t i = 0; i < n; i++) {
+        d->ids[i] = servers[i]->id;
+        uint32_t *slot = slot_of(d, servers[i]->id);
+        if (*slot == SERVER_NONE) *slot = i;
     }
-    s->ways_begin[0] = 0;
-    for (uint32_t i = 0; i < s->n; i++) add_ways(s, &d, servers[i], i);
-    free(d.slots);
     return true;
+}
+
+static bool set_ways(struct search *s, const struct route_request *request, const struct route_server *const *servers) {
+    struct directory d;
+    bool done = directory_init(&d, servers, s->n, request->seed);
+    for (uint32_t i = 0; done && i < s->n; i++) add_ways(s, &d, servers[i], i);
+    free(d.slots);
+    free(d.ids);
+    return done;
 }
 
 double search_between(const struct search *s, uint32_t from, uint32_t to) {
