@@ -53,8 +53,8 @@ def faults(path, text):
 def check_itself():
     """A check that cannot fail is none: these must be found, and these must not."""
     assert faults("base/err.c", '#include "net/net.h"\n')
-    assert faults("node/node.c", '#include "client/chain.h"\n')
-    assert faults("client/chain.c", '# include <uv.h>\n')
+    assert faults("node/node.c", '#include "client/peers.h"\n')
+    assert faults("client/peers.c", '# include <uv.h>\n')
     assert faults("cli/run.c", '#include "base/err.h"\n')
     assert faults("net/link.c", '#include <ggml.h>\n')
     assert faults("base/err.c", '#include "../net/net.h"\n')

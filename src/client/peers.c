@@ -180,21 +180,29 @@ void peers_refresh(struct peers *peers, uint32_t max_age_ms, uint32_t timeout_ms
     pthread_mutex_unlock(&peers->lock);
 }
 
-size_t peers_servers(struct peers *peers, struct chain_server out_servers[CHAIN_SERVERS_MAX], size_t out_indices[CHAIN_SERVERS_MAX]) {
+/* The time of one block from the speed of the whole span; 0: not known. Routing bounds what is absurd. */
+static float block_us(const struct msg_info *info, float tokens_per_s) {
+    return tokens_per_s > 0 ? 1e6f / tokens_per_s / (float)(info->end - info->begin) : 0;
+}
+
+size_t peers_servers(struct peers *peers, struct route_server out_servers[PEERS_MAX], size_t out_indices[PEERS_MAX]) {
     size_t n = 0;
     pthread_mutex_lock(&peers->lock);
     for (size_t i = 0; i < peers->n; i++) {
         const struct peer *peer = &peers->peers[i];
         const struct msg_info *info = &peer->info;
         if (!peer->up || !peer->has_info) continue;
-        struct chain_server *server = &out_servers[n];
-        *server = (struct chain_server){.label = peer->label, .begin = info->begin, .end = info->end};
+        struct route_server *server = &out_servers[n];
+        *server = (struct route_server){.label = peer->label, .begin = info->begin, .end = info->end};
+        server->id = le64_get(peer->ref.id.key) + peer->ref.id.instance;
         memcpy(server->model, info->model, ID_SIZE);
-        server->decode_tokens_per_s = info->decode_tokens_per_s;
+        server->decode_block_us = block_us(info, info->decode_tokens_per_s);
+        server->prefill_block_us = block_us(info, info->prefill_tokens_per_s);
         server->rtt_us = peer->rtt_us;
         server->tokens_max = info->session_tokens_max < info->cache_tokens_left ? info->session_tokens_max : info->cache_tokens_left;
         server->wires = info->wires;
         server->draining = info->draining;
+        server->sessions = info->sessions;
         server->exact = info->exact;
         server->arithmetic_class = info->arithmetic_class;
         out_indices[n++] = i;
@@ -226,7 +234,7 @@ static enum corolla_status add_joins(struct peers *peers, const struct peers_con
         bool known = false;
         for (size_t j = 0; j < peers->n && !known; j++) known = node_id_equal(&peers->peers[j].ref.id, &ref.id);
         if (known) continue;
-        if (peers->n == CHAIN_SERVERS_MAX) return err_set(err, COROLLA_INVALID, "more than %d servers are named", CHAIN_SERVERS_MAX);
+        if (peers->n == PEERS_MAX) return err_set(err, COROLLA_INVALID, "more than %d servers are named", PEERS_MAX);
         struct peer *peer = &peers->peers[peers->n++];
         peer->peers = peers;
         peer->ref = ref;

@@ -8,10 +8,11 @@
 
 #include <pthread.h>
 
-#include "client/chain.h"
 #include "net/net.h"
+#include "swarm/route.h"
 
 #define PEER_LABEL_MAX 48
+#define PEERS_MAX 64 /* servers whose join codes a user can name */
 
 struct remote;
 
@@ -40,7 +41,7 @@ struct peers {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* an answer about a server came */
     size_t n;
-    struct peer peers[CHAIN_SERVERS_MAX];
+    struct peer peers[PEERS_MAX];
 
     struct remote *remotes; /* loop thread only: the sessions, until it frees them */
 };
@@ -62,7 +63,7 @@ void peers_refresh(struct peers *peers, uint32_t max_age_ms, uint32_t timeout_ms
 
 /* What is known of the servers that are connected. out_indices[i] is the peer of out_servers[i]; the labels live as long as peers.
  * Any thread. */
-size_t peers_servers(struct peers *peers, struct chain_server out_servers[CHAIN_SERVERS_MAX], size_t out_indices[CHAIN_SERVERS_MAX]);
+size_t peers_servers(struct peers *peers, struct route_server out_servers[PEERS_MAX], size_t out_indices[PEERS_MAX]);
 /* The error of the first server that did not answer, or false. Any thread. */
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error);
 

@@ -38,7 +38,7 @@ void remote_free(struct remote *remote) {
     free(remote);
 }
 
-static struct remote *remote_new(struct corolla_swarm *swarm, const struct chain *chain, const size_t *peer_indices, uint32_t max_tokens) {
+static struct remote *remote_new(struct corolla_swarm *swarm, const struct route *route, const size_t *peer_indices, uint32_t max_tokens) {
     size_t values, bytes;
     uint32_t chunk = max_tokens < REMOTE_CHUNK ? max_tokens : REMOTE_CHUNK;
     if (!size_mul(chunk, swarm->model->info.n_embd, &values) || !size_mul(values, sizeof(float), &bytes)) return NULL;
@@ -50,16 +50,16 @@ static struct remote *remote_new(struct corolla_swarm *swarm, const struct chain
     remote->wire = swarm->wire;
     remote->chunk = chunk;
     remote->rows = malloc(bytes);
-    remote->hops = calloc(chain->n_hops, sizeof *remote->hops);
+    remote->hops = calloc(route->n_hops, sizeof *remote->hops);
     if (remote->rows == NULL || remote->hops == NULL) {
         remote_free(remote);
         return NULL;
     }
-    remote->n_hops = chain->n_hops;
-    for (uint32_t i = 0; i < chain->n_hops; i++) {
+    remote->n_hops = route->n_hops;
+    for (uint32_t i = 0; i < route->n_hops; i++) {
         struct remote_hop *hop = &remote->hops[i];
-        const struct peer *peer = &swarm->peers->peers[peer_indices[chain->hops[i].server]]; /* ref and label never change */
-        *hop = (struct remote_hop){.remote = remote, .ref = peer->ref, .begin = chain->hops[i].begin, .end = chain->hops[i].end};
+        const struct peer *peer = &swarm->peers->peers[peer_indices[route->hops[i].server]]; /* ref and label never change */
+        *hop = (struct remote_hop){.remote = remote, .ref = peer->ref, .begin = route->hops[i].begin, .end = route->hops[i].end};
         snprintf(hop->label, sizeof hop->label, "%s (blocks %u:%u)", peer->label, hop->begin, hop->end);
     }
     rand_bytes(remote->id, sizeof remote->id);
@@ -226,9 +226,9 @@ static void remote_close(struct corolla_session *session) {
 
 static const struct session_ops remote_ops = {.step = remote_step, .logits = remote_logits, .close = remote_close};
 
-enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct chain *chain,
+enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct route *route,
                                 const size_t *peer_indices, uint32_t max_tokens, struct corolla_error *err) {
-    struct remote *remote = remote_new(swarm, chain, peer_indices, max_tokens);
+    struct remote *remote = remote_new(swarm, route, peer_indices, max_tokens);
     if (remote == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     session_init(&remote->base, &remote_ops, swarm->model, max_tokens);
     net_post(remote->peers->net, remote_loop_open, remote);

@@ -72,7 +72,7 @@ struct remote {
     float *rows; /* [chunk, n_embd] */
 };
 
-enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct chain *chain,
+enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct route *route,
                                 const size_t *peer_indices, uint32_t max_tokens, struct corolla_error *err);
 
 /* Loop thread; posted by the caller's side. user: struct remote. */

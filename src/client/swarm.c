@@ -65,21 +65,21 @@ enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidde
 /* ---- chains ---------------------------------------------------------------------------------------------------- */
 
 struct choice { /* a chain and what its indices mean */
-    struct chain chain;
-    struct chain_server servers[CHAIN_SERVERS_MAX];
-    size_t peer_indices[CHAIN_SERVERS_MAX];
+    struct route route;
+    struct route_server servers[PEERS_MAX];
+    size_t peer_indices[PEERS_MAX];
 };
 
 /* Remembers the chain for corolla_swarm_chain, and warns once when it is not exact. */
 static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
-    const struct chain *chain = &choice->chain;
+    const struct route *route = &choice->route;
     struct peers *peers = swarm->peers;
     struct corolla_hop hops[HOPS_MAX];
     pthread_mutex_lock(&peers->lock);
-    for (uint32_t i = 0; i < chain->n_hops; i++) {
-        const struct peer *peer = &peers->peers[choice->peer_indices[chain->hops[i].server]];
+    for (uint32_t i = 0; i < route->n_hops; i++) {
+        const struct peer *peer = &peers->peers[choice->peer_indices[route->hops[i].server]];
         struct corolla_hop *hop = &hops[i];
-        *hop = (struct corolla_hop){.begin = chain->hops[i].begin, .end = chain->hops[i].end, .exact = peer->info.exact};
+        *hop = (struct corolla_hop){.begin = route->hops[i].begin, .end = route->hops[i].end, .exact = peer->info.exact};
         _Static_assert(sizeof hop->node >= NODE_ID_TEXT && sizeof hop->name >= NAME_SIZE, "a hop holds a node's id and name");
         node_id_format(&peer->ref.id, hop->node);
         snprintf(hop->name, sizeof hop->name, "%s", peer->info.name);
@@ -88,19 +88,19 @@ static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
     }
     pthread_mutex_unlock(&peers->lock);
     pthread_mutex_lock(&swarm->lock);
-    memcpy(swarm->hops, hops, chain->n_hops * sizeof *hops);
-    swarm->n_hops = chain->n_hops;
-    swarm->exact = chain->exact;
-    bool warn = !chain->exact && !swarm->warned;
+    memcpy(swarm->hops, hops, route->n_hops * sizeof *hops);
+    swarm->n_hops = route->n_hops;
+    swarm->exact = route->exact;
+    bool warn = !route->exact && !swarm->warned;
     swarm->warned |= warn;
     pthread_mutex_unlock(&swarm->lock);
-    if (warn) log_warn("chain.inexact hops=%u reason=\"no exact chain covers all blocks, or the wire has 16 bits\"", chain->n_hops);
+    if (warn) log_warn("chain.inexact hops=%u reason=\"no exact chain covers all blocks, or the wire has 16 bits\"", route->n_hops);
 }
 
 /* The best chain with room for the session; without room anywhere the best one at all, whose servers then say what is left. */
 static enum corolla_status choose_chain(struct corolla_swarm *swarm, uint32_t max_tokens, struct choice *choice,
                                         struct corolla_error *err) {
-    struct chain_request request = {.n_blocks = swarm->model->info.n_blocks, .max_tokens = max_tokens};
+    struct route_request request = {.n_blocks = swarm->model->info.n_blocks, .tokens = max_tokens};
     request.wire = swarm->wire;
     request.exact = swarm->want_exact;
     memcpy(request.model, swarm->peers->model, ID_SIZE);
@@ -111,7 +111,7 @@ static enum corolla_status choose_chain(struct corolla_swarm *swarm, uint32_t ma
         if (err != NULL) *err = missing;
         return missing.status;
     }
-    enum corolla_status status = chain_choose(&request, choice->servers, n, &choice->chain, &error);
+    enum corolla_status status = route_find(&request, choice->servers, n, &choice->route, &error);
     if (status == COROLLA_NO_CHAIN && some_missing) err_set(&error, status, "%s (%s)", error.message, missing.message);
     if (status == COROLLA_OK)
         remember(swarm, choice);
@@ -127,7 +127,7 @@ enum corolla_status swarm_session_open(struct corolla_session **out_session, str
     struct choice *choice = malloc(sizeof *choice);
     if (choice == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     enum corolla_status status = choose_chain(swarm, max_tokens, choice, err);
-    if (status == COROLLA_OK) status = remote_open(out_session, swarm, &choice->chain, choice->peer_indices, max_tokens, err);
+    if (status == COROLLA_OK) status = remote_open(out_session, swarm, &choice->route, choice->peer_indices, max_tokens, err);
     free(choice);
     return status;
 }

@@ -6,10 +6,10 @@
 #ifndef COROLLA_CLIENT_SWARM_H
 #define COROLLA_CLIENT_SWARM_H
 
-#include "client/chain.h"
 #include "client/session.h"
 #include "model/edges.h"
 #include "model/span.h"
+#include "swarm/route.h"
 
 struct peers;
 
