@@ -15,18 +15,20 @@ static void tell(struct node *node, struct link *link, uint32_t stream, enum msg
         log_debug("answer_lost peer=%s kind=%d status=%s", link_address(link), (int)kind, corolla_status_name(status));
 }
 
+static uint64_t tokens_left(const struct node *node) { return node->host ? span_kv_tokens_left(node->host->span) : 0; }
+
 void answer_info(struct node *node, struct link *link, uint32_t stream) {
     struct msg_info *info = &node->info;
-    info->cache_tokens_left = span_kv_tokens_left(node->span);
-    info->decode_tokens_per_s = node->measure.decode_tokens_per_s;
-    info->prefill_tokens_per_s = node->measure.prefill_tokens_per_s;
+    info->cache_tokens_left = tokens_left(node);
+    info->decode_tokens_per_s = node->host ? node->host->measure.decode_tokens_per_s : 0;
+    info->prefill_tokens_per_s = node->host ? node->host->measure.prefill_tokens_per_s : 0;
     info->draining = node->limits.draining;
     info->sessions = node->sessions.n;
     tell(node, link, stream, MSG_INFO, msg_info_encode(info, node->header));
 }
 
 void answer_opened(struct node *node, const struct session *session) {
-    struct msg_opened opened = {.cache_tokens_left = span_kv_tokens_left(node->span)};
+    struct msg_opened opened = {.cache_tokens_left = tokens_left(node)};
     memcpy(opened.session, session->id, SESSION_SIZE);
     memcpy(opened.secret, session->secret, SECRET_SIZE);
     tell(node, session->link, session->stream, MSG_OPENED, msg_opened_encode(&opened, node->header));
@@ -57,7 +59,7 @@ void answer_failed(struct node *node, struct link *link, uint32_t stream, const 
     struct msg_failed failed = {.epoch = about->epoch, .position = about->position, .status = error->status};
     memcpy(failed.session, about->session, SESSION_SIZE);
     snprintf(failed.text, sizeof failed.text, "%.*s", (int)sizeof failed.text - 1, error->message);
-    failed.cache_tokens_left = span_kv_tokens_left(node->span);
+    failed.cache_tokens_left = tokens_left(node);
     if (error->status == COROLLA_BUSY) failed.retry_after_ms = RETRY_BUSY_MS;
     if (error->status == COROLLA_NO_CACHE) failed.retry_after_ms = RETRY_NO_CACHE_MS;
     failed.has_culprit = about->culprit != NULL;

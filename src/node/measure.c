@@ -54,8 +54,12 @@ static void blend(float *mean, float value) { *mean = *mean > 0 ? *mean + WEIGHT
 void measure_note(struct measure *m, const struct measure_turn *turn) {
     if (turn->us == 0 || turn->n_blocks == 0) return;
     float span_s = (float)turn->us * 1e-6f * (float)turn->span_blocks / (float)turn->n_blocks;
-    if (turn->rows == turn->items) /* what each of the sessions has seen */
+    if (turn->rows == turn->items) { /* what each of the sessions has seen */
         blend(&m->decode_tokens_per_s, 1.0f / span_s);
-    else if (turn->items == 1 && turn->rows >= PREFILL_ROWS_MIN)
+        m->queue_us += WEIGHT * ((float)turn->queue_us - m->queue_us);
+    } else if (turn->items == 1 && turn->rows >= PREFILL_ROWS_MIN) {
         blend(&m->prefill_tokens_per_s, (float)turn->rows / span_s);
+    }
 }
+
+void measure_rest(struct measure *m) { m->queue_us *= 0.5f; }

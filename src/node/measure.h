@@ -14,6 +14,7 @@
 
 struct measure {
     float decode_tokens_per_s, prefill_tokens_per_s; /* 0: not known */
+    float queue_us;                                  /* that decode steps waited of late */
 };
 
 /* Needs room for one pad of KV in the span's budget; without it, or when memory is out, the speeds stay 0. */
@@ -21,8 +22,10 @@ void measure_span(struct measure *measure, struct span *span);
 
 /* A turn of items sessions and rows rows through n_blocks of the span's span_blocks took us. */
 struct measure_turn {
-    uint32_t items, rows, n_blocks, span_blocks, us;
+    uint32_t items, rows, n_blocks, span_blocks, us, queue_us;
 };
 void measure_note(struct measure *measure, const struct measure_turn *turn);
+/* Nothing was asked for a second. */
+void measure_rest(struct measure *measure);
 
 #endif

@@ -44,7 +44,7 @@ void node_drop_steps(struct node *node, struct step *first) {
 
 void node_close_session(struct node *node, struct session *session) {
     sessions_remove(&node->sessions, session);
-    node_drop_steps(node, compute_withdraw(node->compute, &session->lane));
+    node_drop_steps(node, compute_withdraw(node->host->compute, &session->lane));
     forward_drop(node, session);
     session->closed = true;
     session->link = NULL;
@@ -60,7 +60,7 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     if (status != COROLLA_OK) return status;
     struct session *session = calloc(1, sizeof *session);
     if (!session) return err_set(err, COROLLA_NOMEM, "this server is out of memory: choose another one");
-    status = kv_open(&session->lane.kv, node->span, open->begin, open->end, open->max_tokens, err);
+    status = kv_open(&session->lane.kv, node->host->span, open->begin, open->end, open->max_tokens, err);
     if (status != COROLLA_OK) {
         free(session);
         return status;
@@ -116,7 +116,7 @@ static enum corolla_status check_step(struct node *node, const struct session *s
 static void accept_step(struct node *node, struct session *session, const struct msg_step *m, struct body *body) {
     if (m->epoch > session->epoch) { /* what waits is of a run that its client gave up */
         session->epoch = m->epoch;
-        node_drop_steps(node, compute_withdraw(node->compute, &session->lane));
+        node_drop_steps(node, compute_withdraw(node->host->compute, &session->lane));
         forward_drop(node, session);
     }
     struct step *step = step_new(node->net, m, body);
@@ -132,7 +132,7 @@ static void accept_step(struct node *node, struct session *session, const struct
     session->n_steps++;
     node->n_steps++;
     forward_prepare(node, session, step);
-    compute_submit(node->compute, &session->lane, step);
+    compute_submit(node->host->compute, &session->lane, step);
 }
 
 static enum corolla_status on_step(struct node *node, struct link *link, uint32_t stream, struct message *msg, struct corolla_error *err) {
@@ -195,6 +195,7 @@ static enum corolla_status dispatch(struct node *node, struct link *link, uint32
 static void on_message(void *user, struct link *link, uint32_t stream, struct message *msg) {
     struct node *node = user;
     struct corolla_error error = {0};
+    if (node->mesh && mesh_message(node->mesh, link, msg)) return;
     if (dispatch(node, link, stream, msg, &error) != COROLLA_OK) link_close(link, COROLLA_PEER_FAULT, error.message);
     net_body_free(node->net, msg->body);
     msg->body = NULL;
@@ -220,7 +221,8 @@ static void on_up(void *user, struct link *link) {
 static void on_down(void *user, struct link *link, enum corolla_status status, const char *why) {
     struct node *node = user;
     struct peer *peer = link_user(link);
-    (void)status;
+    if (node->mesh) mesh_link_down(node->mesh, link, status);
+    reach_link_down(node, link);
     if (peer) {
         *(peer->prev ? &peer->prev->next : &node->peers) = peer->next;
         if (peer->next) peer->next->prev = peer->prev;
@@ -244,13 +246,14 @@ static void note_turn(struct node *node, const struct step *step) {
                                 .rows = step->turn_rows,
                                 .n_blocks = step->lane->end - step->lane->begin,
                                 .span_blocks = node->limits.end - node->limits.begin,
-                                .us = step->turn_us};
-    if (turn.items > 0) measure_note(&node->measure, &turn);
+                                .us = step->turn_us,
+                                .queue_us = step->queue_us};
+    if (turn.items > 0) measure_note(&node->host->measure, &turn);
 }
 
 static void on_computed(void *user) {
     struct node *node = user;
-    struct step *step = compute_collect(node->compute);
+    struct step *step = node->host ? compute_collect(node->host->compute) : NULL;
     while (step) {
         struct step *next = step->next;
         note_turn(node, step);
@@ -267,7 +270,7 @@ static void on_computed(void *user) {
 }
 
 /* Compute thread. */
-static void notify(void *user) {
+void node_notify(void *user) {
     struct node *node = user;
     net_post(node->net, on_computed, node);
 }
@@ -277,27 +280,15 @@ static void notify(void *user) {
 struct node *node_new(const struct node_config *config) {
     struct node *node = calloc(1, sizeof *node);
     if (!node) return NULL;
-    const struct hparams *hp = span_hparams(config->span);
-    node->span = config->span;
-    node->limits = (struct session_limits){.model = config->model,
-                                           .begin = span_begin(config->span),
-                                           .end = span_end(config->span),
-                                           .n_embd = hp->n_embd,
-                                           .max_tokens = config->session_tokens_max};
+    node->limits = (struct session_limits){.model = config->model, .n_embd = config->hparams->n_embd};
     struct msg_info *info = &node->info;
     memcpy(info->model, config->model, ID_SIZE);
     snprintf(info->model_name, sizeof info->model_name, "%s", config->model_name);
     snprintf(info->name, sizeof info->name, "%s", config->name ? config->name : "");
     snprintf(info->version, sizeof info->version, "%s", COROLLA_VERSION);
-    info->n_blocks = hp->n_blocks;
-    info->n_embd = hp->n_embd;
-    info->begin = node->limits.begin;
-    info->end = node->limits.end;
-    info->session_tokens_max = config->session_tokens_max;
-    info->exact = span_exact(config->span);
-    info->arithmetic_class = span_arithmetic_class(config->span);
+    info->n_blocks = config->hparams->n_blocks;
+    info->n_embd = config->hparams->n_embd;
     info->wires = 1u << COROLLA_WIRE_F32 | 1u << COROLLA_WIRE_F16 | 1u << COROLLA_WIRE_BF16;
-    measure_span(&node->measure, config->span);
     return node;
 }
 
@@ -305,16 +296,36 @@ struct net_events node_events(struct node *node) {
     return (struct net_events){.on_up = on_up, .on_message = on_message, .on_down = on_down, .user = node};
 }
 
+bool node_in_use(void *user, const struct link *link) {
+    const struct node *node = user;
+    for (uint32_t i = 0; i < REACH_MAX; i++)
+        if (node->reach[i].link == link) return true;
+    for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, s))
+        if (s->link == link || s->next.link == link) return true;
+    return false;
+}
+
+static void on_second(void *user) {
+    struct node *node = user;
+    reach_tick(node);
+    announce_tick(node);
+}
+
+static void start_timer(void *user) {
+    struct node *node = user;
+    node->timer = net_timer_new(node->net, on_second, node);
+    if (node->timer) net_timer_start(node->timer, 1000, 1000); /* without it figures grow old */
+}
+
 static void *loop_main(void *user) {
     net_run(((struct node *)user)->net);
     return NULL;
 }
 
-enum corolla_status node_start(struct node *node, struct net *net, struct corolla_error *err) {
+enum corolla_status node_start(struct node *node, struct net *net, struct mesh *mesh, struct corolla_error *err) {
     node->net = net;
-    struct compute_config config = {.span = node->span, .net = net, .notify = notify, .user = node};
-    enum corolla_status status = compute_new(&node->compute, &config, err);
-    if (status != COROLLA_OK) return status;
+    node->mesh = mesh;
+    net_post(net, start_timer, node);
     sigset_t all, before; /* signals are for the threads of the application */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -323,20 +334,13 @@ enum corolla_status node_start(struct node *node, struct net *net, struct coroll
     return node->running ? COROLLA_OK : err_set(err, COROLLA_NOMEM, "cannot start the network thread");
 }
 
-static void begin_drain(void *user) {
-    struct node *node = user;
-    node->limits.draining = true;
-    for (struct peer *peer = node->peers; peer; peer = peer->next)
-        link_send(peer->link, link_stream_new(peer->link), LINK_URGENT, MSG_DRAIN, NULL, 0, NULL);
-}
-
 /* The compute thread is gone: what still waits will not be computed. */
 static void end_drain(void *user) {
     struct node *node = user;
     struct corolla_error error;
     err_set(&error, COROLLA_DRAINING, "this server is leaving: choose another one");
     for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, s)) {
-        struct step *first = compute_withdraw(node->compute, &s->lane);
+        struct step *first = compute_withdraw(node->host->compute, &s->lane);
         if (first) answer_step_failed(node, first, &error);
         node_drop_steps(node, first);
     }
@@ -344,9 +348,11 @@ static void end_drain(void *user) {
 
 void node_stop(struct node *node) {
     if (!node->running) return;
-    net_post(node->net, begin_drain, node);
-    compute_stop(node->compute);
-    net_post(node->net, end_drain, node);
+    node_set_drain(node, NODE_DRAIN_LEAVING, true);
+    if (node->host) {
+        compute_stop(node->host->compute);
+        net_post(node->net, end_drain, node);
+    }
     net_stop(node->net);
     pthread_join(node->loop, NULL);
     node->running = false;
@@ -355,6 +361,6 @@ void node_stop(struct node *node) {
 void node_free(struct node *node) {
     if (!node) return;
     assert(!node->running && node->sessions.n == 0 && node->n_steps == 0);
-    compute_free(node->compute);
+    host_free(node->host);
     free(node);
 }

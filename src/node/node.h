@@ -1,11 +1,14 @@
-/* node.h - a server at work: its loop thread, its compute thread, and what they share.
+/* node.h - a server at work: its loop thread, what it hosts, and what the swarm is told of it.
  *
  *   node.c      life; events of the net
  *   answer.c    what clients are told
+ *   announce.c  what the swarm is told: our record; reach.c measures the way to likely next hops
  *   forward.c   from a computed step to the next hop or the client
  *   sessions.c  the table of sessions, checks
+ *   host.c      what is hosted: a span, loaded and measured, with its compute thread
  *   compute.c   the compute thread; schedule.c chooses its turns, rows.c looks at its rows
  *   step.c      one step on its way; measure.c how fast it goes; memory.c how much KV there is
+ *   control.c   which blocks are hosted: chooses, loads, moves; it asks through calls.c
  *   server.c    the public API
  *
  * Everything in struct node belongs to the loop thread from node_start() on, except compute's own.
@@ -15,7 +18,8 @@
 
 #include <pthread.h>
 
-#include "node/measure.h"
+#include "mesh/mesh.h"
+#include "node/host.h"
 #include "node/sessions.h"
 
 struct peer { /* a link that is up */
@@ -23,41 +27,70 @@ struct peer { /* a link that is up */
     struct peer *prev, *next;
 };
 
+/* Why no new sessions are taken. */
+enum node_drain { NODE_DRAIN_PAUSED = 1, NODE_DRAIN_MOVING = 2, NODE_DRAIN_LEAVING = 4 };
+
+#define REACH_MAX RECORD_RTTS_MAX
+struct reach { /* reach.c */
+    struct node *node;
+    struct node_id id;
+    bool dialling;
+    struct link *link; /* NULL: none is up */
+    uint64_t digest;   /* 0: the place is free */
+};
+
 struct node {
-    struct span *span;
+    struct host *host; /* NULL: nothing is loaded */
     struct net *net;
-    struct compute *compute;
+    struct mesh *mesh;
     pthread_t loop;
     bool running;
     struct msg_info info; /* what changes is filled in when it is asked for */
     struct session_limits limits;
-    struct measure measure;
+    unsigned drain;          /* enum node_drain */
+    enum record_state state; /* while nothing is loaded: joining, or loading */
     struct sessions sessions;
     uint32_t n_steps;
     uint32_t n_dials; /* sessions that wait for the link to their next hop */
     uint64_t unreachable_logged_us;
     struct peer *peers;
+    struct net_timer *timer;
+    struct record told; /* what the swarm knows */
+    uint64_t told_ms;
+    struct reach reach[REACH_MAX];
+    uint64_t reach_due_ms;
     struct msg_step message;        /* the step that comes in or goes out: too large for the stack of a small thread */
     uint8_t header[MSG_HEADER_MAX]; /* where answers are made */
 };
 
 struct node_config {
-    struct span *span;             /* borrowed */
+    const struct hparams *hparams;
     const uint8_t *model;          /* id, borrowed */
     const char *model_name, *name; /* name may be NULL */
-    uint32_t session_tokens_max;
 };
-/* Measures the span. NULL: out of memory. */
+/* NULL: out of memory. */
 struct node *node_new(const struct node_config *config);
-/* For the net that the node will be started with. */
+/* For the net that the node will be started with, and its mesh. */
 struct net_events node_events(struct node *node);
-/* Starts both threads; the net is borrowed. */
-enum corolla_status node_start(struct node *node, struct net *net, struct corolla_error *err);
-/* Finishes the running turn, tells clients and peers, stops the net and joins the threads. */
+bool node_in_use(void *node, const struct link *link);
+/* Starts the loop thread; the net and the mesh are borrowed. */
+enum corolla_status node_start(struct node *node, struct net *net, struct mesh *mesh, struct corolla_error *err);
+/* Finishes the running turn, tells clients, peers and the swarm, stops the net and joins the threads. */
 void node_stop(struct node *node);
-void node_free(struct node *node); /* stopped, or never started */
+void node_free(struct node *node); /* stopped, or never started. Frees the host */
+
+/* For the thread that controls a started node: each returns when the loop has done it. */
+void node_plan(struct node *node, enum record_state state, uint32_t begin, uint32_t end); /* what the swarm is to expect */
+enum corolla_status node_take(struct node *node, struct host *host, struct corolla_error *err);
+void node_set_drain(struct node *node, enum node_drain why, bool on);
+void node_evict(struct node *node); /* ends all sessions; their clients are told */
+/* The host, when no session is left: its compute thread has stopped, and the node hosts nothing. NULL: sessions are left. */
+struct host *node_give(struct node *node);
+/* fn(user) on the loop thread. */
+void node_call(struct node *node, void (*fn)(void *user), void *user);
 
 /* For the files of this folder; loop thread. */
+void node_notify(void *user); /* any thread: there are computed steps */
 /* Frees a step that nobody waits for any more, and its session when that was the last reason to keep it. */
 void node_drop_step(struct node *node, struct step *step);
 void node_drop_steps(struct node *node, struct step *first);
@@ -65,5 +98,13 @@ void node_drop_steps(struct node *node, struct step *first);
 void node_close_session(struct node *node, struct session *session);
 /* Frees a closed session that nothing points to. */
 void node_release_session(struct node *node, struct session *session);
+
+/* announce.c: what changed so much that the swarm should know. */
+void announce(struct node *node);
+void announce_tick(struct node *node);
+/* reach.c */
+void reach_tick(struct node *node);
+void reach_link_down(struct node *node, const struct link *link);
+uint32_t reach_rtts(const struct node *node, struct record_rtt out[RECORD_RTTS_MAX]);
 
 #endif

@@ -94,7 +94,7 @@ static bool adapters_ok(const Corolla__Record *p) {
 
 static bool record_ok(const Corolla__Record *p) {
     return field_node_ref_ok(p->node) && field_bytes_ok(&p->model, ID_SIZE) && field_text_ok(p->model_name, NAME_SIZE) &&
-           field_text_ok(p->name, NAME_SIZE) && field_text_ok(p->version, NAME_SIZE) && p->state <= RECORD_OFFLINE && p->n_blocks > 0 &&
+           field_text_ok(p->name, NAME_SIZE) && field_text_ok(p->version, NAME_SIZE) && p->state <= RECORD_LOADING && p->n_blocks > 0 &&
            p->n_blocks <= BLOCKS_MAX && p->n_embd > 0 && p->n_embd <= EMBD_MAX && p->begin < p->end && p->end <= p->n_blocks &&
            field_speed_ok(p->decode_block_us) && field_speed_ok(p->prefill_block_us) && (p->wires & 1u << COROLLA_WIRE_F32) != 0 &&
            p->n_rtts <= RECORD_RTTS_MAX && adapters_ok(p);

@@ -17,10 +17,11 @@
 #define RECORD_ADAPTERS_MAX 4
 
 enum record_state {
-    RECORD_JOINING, /* loads its blocks: counts for placement, not for routing */
+    RECORD_JOINING, /* looks where it is needed: its span is a wish */
     RECORD_ONLINE,
     RECORD_DRAINING, /* serves its sessions, takes no new ones */
     RECORD_OFFLINE,  /* the last word of a node that leaves */
+    RECORD_LOADING,  /* knows its span and loads it */
 };
 
 /* A node in 8 bytes: the start of the SHA-256 of its key and instance. Names nodes where a forgery would gain nothing. */

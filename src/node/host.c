@@ -1,0 +1,88 @@
+/* host.c - see host.h. */
+#include "node/host.h"
+
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "base/log.h"
+#include "node/memory.h"
+
+#define CACHE_TOKENS_DEFAULT 16384 /* a few users with some thousand tokens each */
+
+/* What blocks [begin, end) need, as the loader will have it. */
+static struct memory_plan plan_of(const struct host_config *config, uint32_t begin, uint32_t end) {
+    uint64_t available = memory_available();
+    if (config->memory_max > 0 && config->memory_max < available) available = config->memory_max;
+    return (struct memory_plan){.available = available,
+                                .weights = memory_of_weights(config->file, begin, end),
+                                .kv_per_pad = span_kv_bytes(model_file_hparams(config->file), end - begin, config->kv, KV_PAD),
+                                .pad = KV_PAD,
+                                .cache_tokens = config->cache_tokens,
+                                .cache_tokens_default = CACHE_TOKENS_DEFAULT};
+}
+
+/* Whether n blocks have room for all the KV that is wanted, wherever they begin. */
+static bool fits(const struct host_config *config, uint32_t n) {
+    uint32_t n_blocks = model_file_hparams(config->file)->n_blocks, tokens = 0;
+    struct memory_plan dearest = plan_of(config, 0, n);
+    for (uint32_t begin = 1; begin + n <= n_blocks; begin++) {
+        uint64_t weights = memory_of_weights(config->file, begin, begin + n);
+        if (weights > dearest.weights) dearest.weights = weights;
+    }
+    uint32_t wanted = config->cache_tokens > 0 ? config->cache_tokens : CACHE_TOKENS_DEFAULT;
+    return memory_cache_tokens(&dearest, &tokens, NULL) == COROLLA_OK && tokens >= wanted;
+}
+
+uint32_t host_blocks_that_fit(const struct host_config *config) {
+    uint32_t low = 0, high = model_file_hparams(config->file)->n_blocks;
+    while (low < high) { /* more blocks never need less */
+        uint32_t middle = low + (high - low + 1) / 2;
+        if (fits(config, middle))
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+enum corolla_status host_load(struct host **out, const struct host_config *config, struct corolla_error *err) {
+    const struct hparams *hp = model_file_hparams(config->file);
+    uint32_t tokens = 0;
+    struct memory_plan plan = plan_of(config, config->begin, config->end);
+    enum corolla_status status = memory_cache_tokens(&plan, &tokens, err);
+    if (status != COROLLA_OK) return status;
+    struct host *host = calloc(1, sizeof *host);
+    if (!host) return err_set(err, COROLLA_NOMEM, "out of memory for a server");
+    struct span_config span = {.begin = config->begin, .end = config->end, .kv = config->kv};
+    span.kv_bytes = span_kv_bytes(hp, config->end - config->begin, config->kv, tokens);
+    status = span_load(&host->span, config->engine, config->file, &span, err);
+    if (status != COROLLA_OK) {
+        host_free(host);
+        return status;
+    }
+    host->begin = config->begin;
+    host->end = config->end;
+    host->session_tokens_max = hp->n_ctx_train < tokens ? hp->n_ctx_train : tokens;
+    measure_span(&host->measure, host->span);
+    log_info("loaded blocks=%u:%u exact=%d decode_tokens_per_s=%.1f prefill_tokens_per_s=%.1f", host->begin, host->end,
+             span_exact(host->span), (double)host->measure.decode_tokens_per_s, (double)host->measure.prefill_tokens_per_s);
+    *out = host;
+    return COROLLA_OK;
+}
+
+enum corolla_status host_start(struct host *host, struct net *net, void (*notify)(void *user), void *user, struct corolla_error *err) {
+    struct compute_config config = {.span = host->span, .net = net, .notify = notify, .user = user};
+    return compute_new(&host->compute, &config, err);
+}
+
+void host_stop(struct host *host) {
+    compute_free(host->compute);
+    host->compute = NULL;
+}
+
+void host_free(struct host *host) {
+    if (!host) return;
+    host_stop(host);
+    span_free(host->span);
+    free(host);
+}
