@@ -9,6 +9,7 @@
 #include <pthread.h>
 
 #include "client/chain.h"
+#include "mesh/membership.h"
 #include "net/net.h"
 
 #define PEER_LABEL_MAX 48
@@ -31,6 +32,7 @@ struct peer {
 
 struct peers {
     struct identity *identity;
+    struct membership *membership;
     struct net *net;
     pthread_t thread;
     bool running;

@@ -18,7 +18,7 @@
 #define HEAD_START_MS 50
 #define CANDIDATES_MAX 8 /* addresses tried for one node */
 #define PER_NAME_MAX 3   /* of them from one name */
-#define WHY_SIZE 96
+#define WHY_SIZE 256     /* a refusal's reason, and that it was one */
 
 struct waiter {
     struct waiter *next;

@@ -182,7 +182,8 @@ static enum corolla_status dispatch(struct node *node, struct link *link, uint32
     case MSG_OPENED:
     case MSG_RESULT:
     case MSG_FAILED: /* of a next hop, about a session that it does not know: its client knows as well */
-    case MSG_DRAIN: break;
+    case MSG_DRAIN:
+    default: break; /* of the swarm, not of sessions */
     }
     return COROLLA_OK;
 }
