@@ -98,7 +98,7 @@ static enum corolla_status choose_code(const struct membership *m, const struct 
     return COROLLA_OK;
 }
 
-/* home_error: why the home's own certificate is not good, if it is not. */
+/* home_error: why the home's own certificate is not good; NULL when it is, or there is none. */
 static enum corolla_status join_swarm(struct membership *m, const struct membership_config *config, const struct corolla_error *home_error,
                                       struct corolla_error *err) {
     struct join_code code;
@@ -106,7 +106,7 @@ static enum corolla_status join_swarm(struct membership *m, const struct members
     struct corolla_error error = {0};
     enum corolla_status status = choose_code(m, config, &code, err);
     if (status != COROLLA_OK) return status;
-    if (!code.is_private && home_error->status != COROLLA_OK) {
+    if (!code.is_private && home_error) {
         if (err) *err = *home_error;
         return home_error->status;
     }
@@ -134,7 +134,7 @@ static enum corolla_status open_parts(struct membership *m, const struct members
         if (err) *err = home_error;
         return status;
     }
-    status = join_swarm(m, config, &home_error, err);
+    status = join_swarm(m, config, status == COROLLA_OK ? NULL : &home_error, err);
     if (status != COROLLA_OK) return status;
     if (m->is_private && m->own.role < config->role)
         return err_set(err, COROLLA_REFUSED,
