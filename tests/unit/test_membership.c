@@ -16,6 +16,7 @@
 #include "mesh/members.h"
 #include "mesh/membership.h"
 #include "support/net_node.h"
+#include "support/net_raw.h"
 
 #define ENROLL_MS 10000
 
@@ -289,6 +290,61 @@ static void records_are_checked_by_the_certificate_they_carry(void **state) {
     stop(&owner);
 }
 
+static struct raw *greet_raw(const struct party *p, const struct msg_hello *hello) {
+    uint8_t payload[MSG_HEADER_MAX];
+    struct raw *raw = raw_tls(raw_connect(node_port(&p->node)), RAW_ED25519, "corolla/1", 0);
+    assert_non_null(raw);
+    assert_true(raw_frame(raw, FRAME_HELLO, 0, 0, payload, msg_hello_encode(hello, payload)));
+    return raw;
+}
+
+static void a_stranger_sees_nothing_but_the_refusal(void **state) {
+    (void)state;
+    struct party owner;
+    static uint8_t payload[FRAME_PAYLOAD_MAX];
+    struct frame_header frame;
+    start_owner(&owner);
+    struct msg_hello hello = {.version_min = 1, .version_max = 1, .agent = "raw"};
+    for (uint32_t i = 0; i < 12; i++) { /* nothing, junk as a certificate, junk as an invitation */
+        memset(hello.certificate.data, (int)(i * 10), SIGNED_MAX);
+        hello.certificate.size = i % 3 == 1 ? i * 18 : 0;
+        hello.invitation = hello.certificate;
+        hello.invitation.size = i % 3 == 2 ? i * 18 : 0;
+        struct raw *raw = greet_raw(&owner, &hello);
+        assert_true(raw_read_frame(raw, &frame, payload));
+        assert_int_equal(frame.type, FRAME_GOODBYE);
+        assert_int_equal(le16_get(payload), COROLLA_REFUSED);
+        raw_free(raw);
+    }
+    assert_int_equal(owner.node.ups, 0);
+    stop(&owner);
+}
+
+static void a_guest_gets_its_certificate_and_nothing_else(void **state) {
+    (void)state;
+    struct party owner;
+    static uint8_t payload[FRAME_PAYLOAD_MAX];
+    struct frame_header frame;
+    struct join_code code;
+    struct msg_hello hello = {.version_min = 1, .version_max = 1, .agent = "raw"}, theirs;
+    char text[JOIN_CODE_MAX];
+    start_owner(&owner);
+    invite(&owner, COROLLA_ROLE_SERVER, text);
+    assert_int_equal(join_code_decode(text, &code, NULL), COROLLA_OK);
+    hello.invitation = code.invitation;
+    struct raw *raw = greet_raw(&owner, &hello);
+    (void)raw_first(raw, 1, FRAME_LAST, 0, 0, 8); /* a message at once */
+    assert_true(raw_read_frame(raw, &frame, payload));
+    assert_int_equal(frame.type, FRAME_HELLO);
+    assert_int_equal(msg_hello_decode(payload, frame.size, &theirs, NULL), COROLLA_OK);
+    assert_true(theirs.issued.size > 0 && theirs.certificate.size > 0);
+    assert_int_equal(raw_goodbye(raw, NULL), COROLLA_OK);
+    raw_free(raw);
+    assert_int_equal(owner.node.ups, 0);
+    assert_int_equal(owner.node.messages, 0);
+    stop(&owner);
+}
+
 /* ---- revocations ----------------------------------------------------------------------------------------------- */
 
 static bool has_list(const struct party *p) {
@@ -498,6 +554,8 @@ int main(void) {
         cmocka_unit_test(a_client_that_listens_is_refused_as_dialler_and_as_dialled),
         cmocka_unit_test(a_certificate_of_another_home_is_of_no_use),
         cmocka_unit_test(records_are_checked_by_the_certificate_they_carry),
+        cmocka_unit_test(a_stranger_sees_nothing_but_the_refusal),
+        cmocka_unit_test(a_guest_gets_its_certificate_and_nothing_else),
         cmocka_unit_test(a_revocation_reaches_members_that_the_owner_does_not_know),
         cmocka_unit_test(who_was_away_is_told_when_it_links),
         cmocka_unit_test(a_member_that_was_put_out_can_be_invited_anew),
