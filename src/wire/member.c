@@ -103,7 +103,7 @@ enum corolla_status signed_decode(const uint8_t *in, size_t size, struct signed_
     uint8_t again[REVOCATIONS_BYTES_MAX];
     arena_init(&arena);
     const Corolla__Signed *p = size <= REVOCATIONS_BYTES_MAX ? corolla__signed__unpack(&arena.allocator, size, in) : NULL;
-    if (p == NULL || p->statement.len == 0 || !field_bytes_ok(&p->signature, SIGNATURE_SIZE) ||
+    if (p == NULL || p->base.n_unknown_fields > 0 || p->statement.len == 0 || !field_bytes_ok(&p->signature, SIGNATURE_SIZE) ||
         protobuf_c_message_get_packed_size(&p->base) != size || field_pack(&p->base, again) != size || memcmp(in, again, size) != 0) {
         return err_set(err, COROLLA_FORMAT, "a signed statement of a private swarm is malformed");
     }

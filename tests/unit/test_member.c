@@ -210,6 +210,8 @@ static void every_cut_or_longer_certificate_is_refused(void **state) {
     cut.data[cut.size++] = 0x18;
     cut.data[cut.size++] = 1;
     assert_refused(&rules, &cut, "malformed");
+    struct signed_view view;
+    assert_int_equal(signed_decode(cut.data, cut.size, &view, NULL), COROLLA_FORMAT);
 }
 
 static void a_statement_of_one_kind_is_no_other(void **state) {
