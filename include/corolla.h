@@ -120,6 +120,9 @@ COROLLA_API enum corolla_status corolla_chat_format(struct corolla_model *model,
                                                     const struct corolla_chat_message *messages, size_t count, bool add_assistant,
                                                     char **out_text, struct corolla_error *err);
 
+/* What a member of a private swarm may do. */
+enum corolla_role { COROLLA_ROLE_CLIENT = 1, COROLLA_ROLE_SERVER = 2 /* a client as well */ };
+
 /* ---- swarm: where the blocks are ------------------------------------------------------------------------------- */
 
 struct corolla_swarm;
@@ -248,7 +251,10 @@ struct corolla_server_config {
     bool fast;
     const char *device;
     const char *home;
-    const char *name; /* public name, or NULL */
+    const char *name;         /* public name, or NULL */
+    const char *swarm_key;    /* key file of a private swarm, to hand out certificates; NULL: swarm.pem in home if there is one */
+    const char *const *joins; /* join codes */
+    size_t n_joins;
 };
 COROLLA_API void corolla_server_config_default(struct corolla_server_config *config);
 /* Loads the span, proves its arithmetic and listens. Returns when the server can be used. */
@@ -264,6 +270,45 @@ COROLLA_API void corolla_server_stop(struct corolla_server *server);
 
 /* The public key of the identity in home (NULL: the default), as hex; made on first use. */
 COROLLA_API enum corolla_status corolla_key_show(const char *home, char out_hex[65], struct corolla_error *err);
+
+/* ---- private swarms (docs/SWARM.md) ----------------------------------------------------------------------------- */
+
+/* Whoever has the private key of a swarm is its owner: invites, allows, revokes. Servers that run in the owner's home hand out the
+ * certificates, and take up revocations within a second or two. */
+struct corolla_owner {
+    const char *home;      /* NULL: the default */
+    const char *swarm_key; /* the file of the key; NULL: swarm.pem in home */
+};
+
+/* Makes the key of a new private swarm; REFUSED when the file exists. out_hex: its public half, which names the swarm. */
+COROLLA_API enum corolla_status corolla_key_new_swarm(const struct corolla_owner *owner, char out_hex[65], struct corolla_error *err);
+
+#define COROLLA_JOIN_CODE_SIZE 1024
+struct corolla_invitation {
+    enum corolla_role role;
+    uint64_t expires_s; /* until when it can be used, in seconds from now; 0: without end */
+    const char *entry;  /* join code of the server that takes it; NULL: the one that ran last in the owner's home */
+};
+/* A join code that is good for one node, whose certificate then has no end. */
+COROLLA_API enum corolla_status corolla_key_invite(const struct corolla_owner *owner, const struct corolla_invitation *invitation,
+                                                   char out_code[COROLLA_JOIN_CODE_SIZE], struct corolla_error *err);
+
+struct corolla_member {
+    char node[65]; /* hex of its key */
+    enum corolla_role role;
+    uint64_t until_s; /* seconds since 1970; 0: without end */
+};
+/* Calls each for every certificate that servers of the home gave or are to give, the oldest first. */
+COROLLA_API enum corolla_status corolla_key_members(const struct corolla_owner *owner,
+                                                    void (*each)(void *user, const struct corolla_member *member), void *user,
+                                                    struct corolla_error *err);
+/* Lets a node in without an invitation: it gets its certificate when it joins by a code of the owner's server. Replaces, and so revokes,
+ * a certificate of it that says something else. */
+COROLLA_API enum corolla_status corolla_key_allow(const struct corolla_owner *owner, const struct corolla_member *member,
+                                                  struct corolla_error *err);
+/* Voids all certificates of a node: its key, or at least 8 digits of its beginning; what follows a "/" does not matter. NOT_FOUND when
+ * nothing was given to it, INVALID when the digits fit several. */
+COROLLA_API enum corolla_status corolla_key_revoke(const struct corolla_owner *owner, const char *node, struct corolla_error *err);
 
 #ifdef __cplusplus
 }

@@ -174,3 +174,49 @@ enum corolla_status dirs_write_file(const char *path, const void *data, size_t s
     sync_folder_of(path);
     return COROLLA_OK;
 }
+
+/* Reads up to max bytes; -1 and errno when that fails. */
+static ssize_t read_all(int fd, char *out, size_t max) {
+    size_t size = 0;
+    while (size < max) {
+        ssize_t n = read(fd, out + size, max - size);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n < 0) {
+            return -1;
+        }
+        if (n == 0) {
+            break;
+        }
+        size += (size_t)n;
+    }
+    return (ssize_t)size;
+}
+
+enum corolla_status dirs_read_file(const char *path, bool secret, void *out, size_t max, size_t *out_size, struct corolla_error *err) {
+    struct stat st;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) {
+        return err_set(err, errno == ENOENT ? COROLLA_NOT_FOUND : COROLLA_IO, "cannot open %s: %s", path, strerror(errno));
+    }
+    enum corolla_status status = COROLLA_OK;
+    ssize_t got = 0;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        status = err_set(err, COROLLA_IO, "%s is not a regular file", path);
+    } else if (secret && st.st_uid != geteuid()) {
+        status = err_set(err, COROLLA_REFUSED, "%s belongs to another user; a key must be its owner's alone", path);
+    } else if (secret && (st.st_mode & 077) != 0) {
+        status = err_set(err, COROLLA_REFUSED, "%s can be read by others (mode %04o): chmod 600 it, or remove it to make a new key", path,
+                         (unsigned)(st.st_mode & 07777));
+    } else if (st.st_size > (off_t)max) {
+        status = err_set(err, COROLLA_FORMAT, "%s has %lld bytes: not a file of corolla", path, (long long)st.st_size);
+    } else if ((got = read_all(fd, out, max)) < 0) {
+        status = err_set(err, COROLLA_IO, "cannot read %s: %s", path, strerror(errno));
+    }
+    close(fd);
+    if (status == COROLLA_OK) {
+        *out_size = (size_t)got;
+    }
+    return status;
+}

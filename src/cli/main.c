@@ -17,7 +17,7 @@ static const struct {
     {"chat", chat_main, "talk with a model"},
     {"bench", bench_main, "measure prefill and decode speed"},
     {"inspect", inspect_main, "tell what a model file is"},
-    {"key", key_main, "show this computer's identity"},
+    {"key", key_main, "this computer's identity, and private swarms"},
     {"version", version_main, "print the version"},
 };
 

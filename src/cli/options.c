@@ -166,7 +166,7 @@ bool options_parse(struct options *o, int argc, char **argv, int *out_exit) {
         print_help(o);
         return false;
     }
-    if (o->word && !o->argument) {
+    if (o->word && !o->optional && !o->argument) {
         *out_exit = options_refuse(o, "%s is missing", o->word);
         return false;
     }

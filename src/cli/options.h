@@ -45,6 +45,7 @@ struct options {
     size_t n;
     struct option items[OPTIONS_MAX];
     const char *word; /* what the one positional argument is called; NULL: there is none */
+    bool optional;    /* it may be left out */
     const char *argument;
 };
 

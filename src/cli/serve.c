@@ -12,7 +12,7 @@ struct serve {
     struct corolla_server_config config;
     struct option_span blocks;
     uint32_t num_blocks;
-    struct option_list announces;
+    struct option_list announces, joins;
     int kv;
 };
 
@@ -27,6 +27,8 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--cache-tokens", OPTION_U32, &s->config.cache_tokens, 1, 1e9, "N", "KV cache of all sessions together, in tokens (16384)"},
         {"--kv-type", OPTION_CHOICE, &s->kv, 0, 0, "f16|f32", "KV cache (f16)"},
         {"--public-name", OPTION_TEXT, &s->config.name, 0, 0, "NAME", "how the server is shown to others"},
+        {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE", "join code of a private swarm, to become a member"},
+        {"--swarm-key", OPTION_TEXT, &s->config.swarm_key, 0, 0, "FILE", "key of a private swarm, to hand out certificates"},
         {"--fast", OPTION_FLAG, &s->config.fast, 0, 0, "", "faster kernels whose results are not exact"},
     };
     options_add(o, rows, sizeof rows / sizeof rows[0]);
@@ -75,6 +77,8 @@ int serve_main(int argc, char **argv) {
     if (!options_parse(&options, argc, argv, &code)) return code;
     s.config.announces = s.announces.items;
     s.config.n_announces = s.announces.n;
+    s.config.joins = s.joins.items;
+    s.config.n_joins = s.joins.n;
     s.config.kv = (enum corolla_kv)s.kv;
     /* Blocked before any thread starts, so that sigwait() alone gets them. */
     sigemptyset(&ending);

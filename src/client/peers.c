@@ -243,6 +243,16 @@ static enum corolla_status add_joins(struct peers *peers, const struct peers_con
     return COROLLA_OK;
 }
 
+static enum corolla_status open_membership(struct peers *peers, const struct peers_config *config, struct corolla_error *err) {
+    struct membership_config membership = {.identity = peers->identity,
+                                           .home = config->home,
+                                           .joins = config->joins,
+                                           .n_joins = config->n_joins,
+                                           .role = COROLLA_ROLE_CLIENT,
+                                           .timeout_ms = config->timeout_ms};
+    return membership_open(&peers->membership, &membership, err);
+}
+
 static void *loop_main(void *user) {
     net_run(((struct peers *)user)->net);
     return NULL;
@@ -268,14 +278,17 @@ enum corolla_status peers_open(struct peers **out_peers, const struct peers_conf
     peers->n_blocks = config->n_blocks;
     enum corolla_status status = add_joins(peers, config, err);
     if (status == COROLLA_OK) status = identity_open(&peers->identity, config->home, err);
+    if (status == COROLLA_OK) status = open_membership(peers, config, err);
     if (status == COROLLA_OK) {
         struct net_config net;
         net_config_default(&net);
         net.identity = peers->identity;
         net.dial_ms = config->timeout_ms;
         net.events = (struct net_events){.on_up = on_up, .on_message = on_message, .on_down = on_down, .user = peers};
+        membership_guard(peers->membership, &net);
         status = net_open(&peers->net, &net, err);
     }
+    if (status == COROLLA_OK) status = membership_start(peers->membership, peers->net, err);
     if (status == COROLLA_OK && start_loop(peers) != 0) status = err_set(err, COROLLA_NOMEM, "cannot start the network thread");
     if (status != COROLLA_OK) {
         peers_close(peers);
@@ -300,6 +313,7 @@ void peers_close(struct peers *peers) {
         remote_free(left);
         left = next;
     }
+    membership_close(peers->membership);
     identity_close(peers->identity);
     pthread_cond_destroy(&peers->changed);
     pthread_mutex_destroy(&peers->lock);

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "mesh/membership.h"
 #include "net/net.h"
 #include "swarm/route.h"
 
@@ -32,6 +33,7 @@ struct peer {
 
 struct peers {
     struct identity *identity;
+    struct membership *membership;
     struct net *net;
     pthread_t thread;
     bool running;

@@ -12,7 +12,7 @@
 
 #define SIGN_KEY_SIZE 32
 #define SIGN_SIZE 64
-#define SIGN_DATA_MAX 4096           /* domain and data: statements, not files */
+#define SIGN_DATA_MAX (20u << 10)    /* domain and data: statements and lists of them, not files */
 #define SIGN_RECORD "corolla record" /* the domain of the records of nodes */
 
 /* key: EVP_PKEY * of a private Ed25519 key. False when domain and data are too long, or key is none of that. */

@@ -10,24 +10,23 @@
 
 #include "base/dirs.h"
 #include "base/err.h"
-#include "base/mem.h"
+#include "crypto/keyfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define INSTANCES_MAX 1024 /* processes of one home */
-#define KEY_FILE_MAX 4096  /* a PEM file of ours has 119 bytes */
+#define BOOT_FILE_MAX 64   /* one number */
 #define LOCK_TRIES 500     /* of 10 ms: how long another process may hold the lock while it starts */
 #define PATH_SIZE (DIR_PATH_MAX + 64)
 
@@ -65,79 +64,15 @@ static enum corolla_status lock_home(const char *home, int *out_fd, struct corol
     return COROLLA_OK;
 }
 
-/* Reads a small file as text. NOT_FOUND when it does not exist. private: refuse it when others may read it. */
-static enum corolla_status read_small(const char *path, bool private, char out[KEY_FILE_MAX + 1], struct corolla_error *err) {
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return err_set(err, errno == ENOENT ? COROLLA_NOT_FOUND : COROLLA_IO, "cannot open %s: %s", path, strerror(errno));
-    enum corolla_status status = COROLLA_OK;
-    ssize_t got = 0;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-        status = err_set(err, COROLLA_IO, "%s is not a regular file", path);
-    else if (private && st.st_uid != geteuid())
-        status = err_set(err, COROLLA_REFUSED, "%s belongs to another user; a key must be its owner's alone", path);
-    else if (private && (st.st_mode & 077) != 0)
-        status = err_set(err, COROLLA_REFUSED, "%s can be read by others (mode %04o): chmod 600 it, or remove it to become a new node",
-                         path, (unsigned)(st.st_mode & 07777));
-    else if (st.st_size > KEY_FILE_MAX)
-        status = err_set(err, COROLLA_FORMAT, "%s has %lld bytes: not a file of corolla", path, (long long)st.st_size);
-    else if ((got = read(fd, out, KEY_FILE_MAX)) < 0)
-        status = err_set(err, COROLLA_IO, "cannot read %s: %s", path, strerror(errno));
-    close(fd);
-    if (status == COROLLA_OK) out[got] = 0;
-    return status;
-}
-
 /* ---- key ------------------------------------------------------------------------------------------------------- */
 
-static int no_password(char *buffer, int size, int writing, void *user) {
-    (void)buffer, (void)size, (void)writing, (void)user;
-    return -1;
-}
-
-static enum corolla_status key_parse(const char *path, const char *text, EVP_PKEY **out, struct corolla_error *err) {
-    BIO *bio = BIO_new_mem_buf(text, -1);
-    EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
-    BIO_free(bio);
-    ERR_clear_error();
-    if (!key || EVP_PKEY_get_id(key) != EVP_PKEY_ED25519) {
-        EVP_PKEY_free(key);
-        return err_set(err, COROLLA_FORMAT, "%s does not hold an Ed25519 private key in PEM: restore it, or remove it to become a new node",
-                       path);
-    }
-    *out = key;
-    return COROLLA_OK;
-}
-
-static enum corolla_status key_make(const char *path, EVP_PKEY **out, struct corolla_error *err) {
-    EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
-    BIO *bio = BIO_new(BIO_s_mem());
-    char *text = NULL;
-    long size = 0;
-    enum corolla_status status = COROLLA_OK;
-    if (!key || !bio || PEM_write_bio_PKCS8PrivateKey(bio, key, NULL, NULL, 0, NULL, NULL) != 1 ||
-        (size = BIO_get_mem_data(bio, &text)) <= 0)
-        status = err_set(err, COROLLA_INTERNAL, "cannot make an Ed25519 key");
-    else
-        status = dirs_write_file(path, text, (size_t)size, 0600, err);
-    if (text && size > 0) OPENSSL_cleanse(text, (size_t)size);
-    BIO_free(bio);
-    ERR_clear_error();
-    if (status != COROLLA_OK) {
-        EVP_PKEY_free(key);
-        return status;
-    }
-    *out = key;
-    return COROLLA_OK;
-}
-
 static enum corolla_status key_open(const char *home, EVP_PKEY **out, struct corolla_error *err) {
-    char path[PATH_SIZE], text[KEY_FILE_MAX + 1];
+    char path[PATH_SIZE];
+    void *key = NULL;
     snprintf(path, sizeof(path), "%s/identity.pem", home);
-    enum corolla_status status = read_small(path, true, text, err);
-    if (status == COROLLA_NOT_FOUND) return key_make(path, out, err);
-    if (status == COROLLA_OK) status = key_parse(path, text, out, err);
-    OPENSSL_cleanse(text, sizeof(text));
+    enum corolla_status status = keyfile_open(path, &key, err);
+    if (status == COROLLA_NOT_FOUND) status = keyfile_make(path, &key, err);
+    if (status == COROLLA_OK) *out = key;
     return status;
 }
 
@@ -161,12 +96,14 @@ static X509 *certificate_make(EVP_PKEY *key) {
 /* ---- boot and instance ----------------------------------------------------------------------------------------- */
 
 static enum corolla_status boot_count(const char *home, uint64_t *out, struct corolla_error *err) {
-    char path[PATH_SIZE], text[KEY_FILE_MAX + 1];
+    char path[PATH_SIZE], text[BOOT_FILE_MAX + 1];
     snprintf(path, sizeof(path), "%s/boot", home);
     uint64_t boot = 0;
-    enum corolla_status status = read_small(path, false, text, err);
+    size_t got = 0;
+    enum corolla_status status = dirs_read_file(path, false, text, BOOT_FILE_MAX, &got, err);
     if (status == COROLLA_OK) {
         char *end = NULL;
+        text[got] = 0;
         errno = 0;
         boot = strtoull(text, &end, 10);
         if (end == text || (*end != '\n' && *end != 0) || errno != 0 || text[0] == '-' || boot == UINT64_MAX)

@@ -173,7 +173,7 @@ void link_secured(struct link *link) {
         link_fail(link, COROLLA_BUSY, "all %u links are in use", link->net->config.links_max);
         return;
     }
-    link->hello_due = true;
+    link->hello_due = link->dialled || !link->net->config.admission.admit;
     link_pump(link);
 }
 
@@ -242,6 +242,15 @@ static void link_up(struct link *link) {
     if (link->state == LINK_UP) dial_link_up(net, link);
 }
 
+/* Asks who decides on that, if anybody does. */
+static enum corolla_status admit(struct link *link, const struct msg_hello *hello, struct corolla_error *err) {
+    const struct net_admission *admission = &link->net->config.admission;
+    if (!admission->admit) return COROLLA_OK;
+    enum corolla_status status = admission->admit(admission->user, link, link->dialled, hello, err);
+    if (status == COROLLA_OK && !link->dialled) link->hello_due = true;
+    return status;
+}
+
 static void got_hello(struct link *link) {
     struct net *net = link->net;
     struct msg_hello hello;
@@ -264,6 +273,8 @@ static void got_hello(struct link *link) {
         link_fail(link, COROLLA_REFUSED, "process %u of this node answered, %u was asked for", hello.instance, link->expected.instance);
     else if (net->n_up >= net->config.links_max)
         link_fail(link, COROLLA_BUSY, "all %u links are in use", net->config.links_max);
+    else if (admit(link, &hello, &err) != COROLLA_OK)
+        link_fail(link, err.status, "%s", err.message);
     else
         link_up(link);
 }

@@ -129,6 +129,7 @@ static bool send_hello(struct link *link) {
                               .n_addrs = net->self.n_addrs};
     uint8_t payload[MSG_HEADER_MAX];
     memcpy(hello.addrs, net->self.addrs, sizeof(hello.addrs));
+    if (net->config.admission.greet) net->config.admission.greet(net->config.admission.user, link, &hello);
     link->hello_due = false;
     return control(link, FRAME_HELLO, 0, payload, msg_hello_encode(&hello, payload));
 }

@@ -44,6 +44,16 @@ struct net_events {
     void *user;
 };
 
+/* Who may link to this node, when not everybody may. Both on the loop, both quick. With an admission an accepted link says HELLO
+ * only after the peer's HELLO was admitted, so that a stranger learns nothing but the refusal. */
+struct net_admission {
+    /* Adds to our HELLO. A link that was accepted has been admitted before. NULL: nothing to add. */
+    void (*greet)(void *user, const struct link *link, struct msg_hello *ours);
+    /* The peer's HELLO came (link_peer() is set): OK, and the link goes up at once, or a refusal that the peer is told. NULL: everybody. */
+    enum corolla_status (*admit)(void *user, struct link *link, bool dialled, const struct msg_hello *theirs, struct corolla_error *err);
+    void *user;
+};
+
 struct net_config {
     struct identity *identity; /* borrowed for the life of the net */
     const char *listen;        /* "host:port", NULL: do not listen */
@@ -51,6 +61,7 @@ struct net_config {
     size_t n_announces; /* told in HELLO in the place of the address listened on */
     uint64_t features;
     struct net_events events;
+    struct net_admission admission;
     uint32_t handshake_ms, ping_ms, dead_ms, message_ms, dial_ms;
     uint32_t half_open_max, half_open_per_address_max, links_max;
     size_t link_bytes_max;  /* received and not yet given back, per link: over it the socket is not read. 96 MiB at least

@@ -183,11 +183,7 @@ static enum corolla_status dispatch(struct node *node, struct link *link, uint32
     case MSG_RESULT:
     case MSG_FAILED: /* of a next hop, about a session that it does not know: its client knows as well */
     case MSG_DRAIN:
-    case MSG_DIGEST:
-    case MSG_HAVE:
-    case MSG_WANT:
-    case MSG_RECORDS:
-    case MSG_SUSPECT: break;
+    default: break; /* of the swarm, not of sessions */
     }
     return COROLLA_OK;
 }

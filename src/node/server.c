@@ -5,16 +5,18 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "handle/model.h"
+#include "mesh/membership.h"
 #include "node/memory.h"
 #include "node/node.h"
-#include "wire/join.h"
 
 #define CACHE_TOKENS_DEFAULT 16384 /* a few users with some thousand tokens each */
+#define ENROLL_MS 10000            /* for the first contact with a private swarm */
 
 struct corolla_server {
     struct engine *engine;
     struct span *span;
     struct identity *identity;
+    struct membership *membership;
     struct node *node;
     struct net *net;
     uint32_t begin, end;
@@ -57,9 +59,22 @@ static enum corolla_status load(struct corolla_server *server, const struct mode
     return server->node ? COROLLA_OK : err_set(err, COROLLA_NOMEM, "out of memory for a server");
 }
 
+static enum corolla_status open_membership(struct corolla_server *server, const struct corolla_server_config *config,
+                                           struct corolla_error *err) {
+    struct membership_config membership = {.identity = server->identity,
+                                           .home = config->home,
+                                           .swarm_key = config->swarm_key,
+                                           .joins = config->joins,
+                                           .n_joins = config->n_joins,
+                                           .role = COROLLA_ROLE_SERVER,
+                                           .timeout_ms = ENROLL_MS};
+    return membership_open(&server->membership, &membership, err);
+}
+
 static enum corolla_status go_online(struct corolla_server *server, const struct corolla_server_config *config, struct corolla_error *err) {
     struct net_config net;
     enum corolla_status status = identity_open(&server->identity, config->home, err);
+    if (status == COROLLA_OK) status = open_membership(server, config, err);
     if (status != COROLLA_OK) return status;
     net_config_default(&net);
     net.identity = server->identity;
@@ -67,9 +82,11 @@ static enum corolla_status go_online(struct corolla_server *server, const struct
     net.announces = config->announces;
     net.n_announces = config->n_announces;
     net.events = node_events(server->node);
+    membership_guard(server->membership, &net);
     status = net_open(&server->net, &net, err);
+    if (status == COROLLA_OK) status = membership_start(server->membership, server->net, err);
     if (status != COROLLA_OK) return status;
-    join_encode(net_self(server->net), server->join_code);
+    membership_join_code(server->membership, net_self(server->net), server->join_code);
     log_info("serving blocks=%u:%u exact=%d decode_tokens_per_s=%.1f prefill_tokens_per_s=%.1f", server->begin, server->end,
              span_exact(server->span), (double)server->node->measure.decode_tokens_per_s,
              (double)server->node->measure.prefill_tokens_per_s);
@@ -117,6 +134,7 @@ void corolla_server_stop(struct corolla_server *server) {
     if (server->node) node_stop(server->node);
     if (server->net) net_close(server->net);
     node_free(server->node);
+    membership_close(server->membership);
     identity_close(server->identity);
     span_free(server->span);
     engine_free(server->engine);

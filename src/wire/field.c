@@ -47,6 +47,13 @@ uint32_t field_addrs_get(size_t n, char *const *addrs, char out[ADDRS_MAX][ADDR_
     return (uint32_t)n;
 }
 
+void field_signed_get(const ProtobufCBinaryData *bytes, struct signed_bytes *out) {
+    if (bytes->len > 0) {
+        memcpy(out->data, bytes->data, bytes->len);
+    }
+    out->size = (uint32_t)bytes->len;
+}
+
 void field_node_id_get(const Corolla__NodeId *p, struct node_id *out) {
     memcpy(out->key, p->key.data, KEY_SIZE);
     out->instance = p->instance;

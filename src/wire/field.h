@@ -20,6 +20,7 @@ bool field_node_ref_ok(const Corolla__NodeRef *p); /* NULL is not ok */
 
 void field_text_get(const char *text, char *out);
 uint32_t field_addrs_get(size_t n, char *const *addrs, char out[ADDRS_MAX][ADDR_MAX]);
+void field_signed_get(const ProtobufCBinaryData *bytes, struct signed_bytes *out); /* len is at most SIGNED_MAX */
 void field_node_id_get(const Corolla__NodeId *p, struct node_id *out);
 void field_node_ref_get(const Corolla__NodeRef *p, struct node_ref *out);
 

@@ -19,7 +19,7 @@
 #define FRAME_SIZE_MAX 65536
 #define FRAME_PAYLOAD_MAX 65528 /* so that a frame is at most 64 KiB and the size fits 16 bits */
 #define FRAME_PREAMBLE_SIZE 8
-#define FRAME_HELLO_MAX 4096 /* a HELLO has at most 400 bytes; the rest is for fields to come */
+#define FRAME_HELLO_MAX 4096 /* a HELLO has at most 1,100 bytes; the rest is for fields to come */
 #define FRAME_PING_SIZE 8
 #define FRAME_CREDIT_SIZE 4
 #define FRAME_GOODBYE_MAX 257             /* a status and TEXT_SIZE - 1 bytes of text */

@@ -77,12 +77,16 @@ static void check_of(const uint8_t *data, size_t size, uint8_t out[CHECK_SIZE]) 
     memcpy(out, hash, CHECK_SIZE);
 }
 
-void join_encode(const struct node_ref *node, char out[JOIN_CODE_MAX]) {
+void join_code_encode(const struct join_code *code, char out[JOIN_CODE_MAX]) {
     Corolla__JoinCode p = COROLLA__JOIN_CODE__INIT;
     struct field_node_ref ref;
     uint8_t bytes[BYTES_MAX];
-    field_node_ref_put(node, &ref);
+    field_node_ref_put(&code->node, &ref);
     p.node = &ref.ref;
+    if (code->is_private) {
+        p.swarm = field_bytes_put(code->swarm, KEY_SIZE);
+        p.invitation = field_bytes_put(code->invitation.data, code->invitation.size);
+    }
     size_t size = corolla__join_code__get_packed_size(&p);
     assert(size + CHECK_SIZE <= BYTES_MAX);
     corolla__join_code__pack(&p, bytes);
@@ -106,7 +110,11 @@ static bool has_prefix(const char *text, size_t length) {
     return true;
 }
 
-enum corolla_status join_decode(const char *text, struct node_ref *out, struct corolla_error *err) {
+static bool swarm_ok(const Corolla__JoinCode *p) {
+    return p->swarm.len == 0 ? p->invitation.len == 0 : field_bytes_ok(&p->swarm, KEY_SIZE) && p->invitation.len <= SIGNED_MAX;
+}
+
+enum corolla_status join_code_decode(const char *text, struct join_code *out, struct corolla_error *err) {
     uint8_t bytes[BYTES_MAX], check[CHECK_SIZE];
     size_t size;
     while (is_space(*text)) {
@@ -136,9 +144,25 @@ enum corolla_status join_decode(const char *text, struct node_ref *out, struct c
     struct arena arena;
     arena_init(&arena);
     const Corolla__JoinCode *p = corolla__join_code__unpack(&arena.allocator, size, bytes);
-    if (p == NULL || !field_node_ref_ok(p->node) || p->node->n_addresses == 0) {
+    if (p == NULL || !field_node_ref_ok(p->node) || p->node->n_addresses == 0 || !swarm_ok(p)) {
         return err_set(err, COROLLA_INVALID, "the join code names no node that can be dialled: ask for a new one");
     }
-    field_node_ref_get(p->node, out);
+    field_node_ref_get(p->node, &out->node);
+    out->is_private = p->swarm.len > 0;
+    if (out->is_private) {
+        memcpy(out->swarm, p->swarm.data, KEY_SIZE);
+    }
+    field_signed_get(&p->invitation, &out->invitation);
     return COROLLA_OK;
+}
+
+void join_encode(const struct node_ref *node, char out[JOIN_CODE_MAX]) { join_code_encode(&(struct join_code){.node = *node}, out); }
+
+enum corolla_status join_decode(const char *text, struct node_ref *out, struct corolla_error *err) {
+    struct join_code code;
+    enum corolla_status status = join_code_decode(text, &code, err);
+    if (status == COROLLA_OK) {
+        *out = code.node;
+    }
+    return status;
 }

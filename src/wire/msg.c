@@ -50,6 +50,10 @@ size_t msg_hello_encode(const struct msg_hello *m, uint8_t *out) {
     field_addrs_put(m->n_addrs, m->addrs, addrs);
     p.n_addresses = m->n_addrs;
     p.addresses = addrs;
+    p.certificate = field_bytes_put(m->certificate.data, m->certificate.size);
+    p.invitation = field_bytes_put(m->invitation.data, m->invitation.size);
+    p.issued = field_bytes_put(m->issued.data, m->issued.size);
+    p.revocations = m->revocations;
     size_t size = field_pack(&p.base, out);
     assert(size <= FRAME_HELLO_MAX);
     return size;
@@ -60,7 +64,8 @@ enum corolla_status msg_hello_decode(const uint8_t *in, size_t size, struct msg_
     arena_init(&arena);
     const Corolla__Hello *p = size <= FRAME_HELLO_MAX ? corolla__hello__unpack(&arena.allocator, size, in) : NULL;
     if (p == NULL || p->version_min == 0 || p->version_min > p->version_max || !field_text_ok(p->agent, NAME_SIZE) ||
-        !field_addrs_ok(p->n_addresses, p->addresses)) {
+        !field_addrs_ok(p->n_addresses, p->addresses) || p->certificate.len > SIGNED_MAX || p->invitation.len > SIGNED_MAX ||
+        p->issued.len > SIGNED_MAX) {
         return err_set(err, COROLLA_FORMAT, "malformed HELLO");
     }
     out->version_min = p->version_min;
@@ -70,6 +75,10 @@ enum corolla_status msg_hello_decode(const uint8_t *in, size_t size, struct msg_
     out->boot = p->boot;
     field_text_get(p->agent, out->agent);
     out->n_addrs = field_addrs_get(p->n_addresses, p->addresses, out->addrs);
+    field_signed_get(&p->certificate, &out->certificate);
+    field_signed_get(&p->invitation, &out->invitation);
+    field_signed_get(&p->issued, &out->issued);
+    out->revocations = p->revocations;
     return COROLLA_OK;
 }
 

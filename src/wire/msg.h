@@ -42,6 +42,8 @@ enum msg_kind {
     MSG_WANT,        /* send me these */
     MSG_RECORDS,     /* signed records (wire/record.h) */
     MSG_SUSPECT,     /* links to these were lost */
+
+    MSG_REVOKED = 24, /* the revocations of a private swarm, signed (wire/member.h) */
 };
 
 /* Whether messages of this kind may have a body; those of kinds that are not known may. */
@@ -66,6 +68,13 @@ struct node_ref {
     char addrs[ADDRS_MAX][ADDR_MAX];
 };
 
+/* A statement of a private swarm's key with its signature (wire/member.h), as it travels. */
+#define SIGNED_MAX 200
+struct signed_bytes {
+    uint32_t size; /* 0: none */
+    uint8_t data[SIGNED_MAX];
+};
+
 struct msg_hello {
     uint32_t version_min, version_max;
     uint64_t features;
@@ -74,6 +83,9 @@ struct msg_hello {
     char agent[NAME_SIZE];
     uint32_t n_addrs; /* where the sender can be dialled; none for pure clients */
     char addrs[ADDRS_MAX][ADDR_MAX];
+    /* of a private swarm: the sender's certificate, the invitation that it shows, the certificate that it issued to the receiver */
+    struct signed_bytes certificate, invitation, issued;
+    uint64_t revocations; /* number of its list */
 };
 
 struct msg_info { /* what a server hosts and how fast it is */

@@ -18,17 +18,18 @@ static void must(bool ok) {
 }
 
 static void take(const char *text) {
-    struct node_ref node, back;
+    struct join_code join, back;
     struct corolla_error err;
     char code[JOIN_CODE_MAX], again[JOIN_CODE_MAX];
-    if (join_decode(text, &node, &err) != COROLLA_OK) {
+    if (join_code_decode(text, &join, &err) != COROLLA_OK) {
         must(err.status == COROLLA_INVALID);
         return;
     }
-    must(node.n_addrs >= 1 && node.n_addrs <= ADDRS_MAX && addr_valid(node.addrs[node.n_addrs - 1]));
-    join_encode(&node, code);
-    must(join_decode(code, &back, &err) == COROLLA_OK && node_id_equal(&node.id, &back.id));
-    join_encode(&back, again);
+    must(join.node.n_addrs >= 1 && join.node.n_addrs <= ADDRS_MAX && addr_valid(join.node.addrs[join.node.n_addrs - 1]));
+    must(join.invitation.size <= SIGNED_MAX && (join.is_private || join.invitation.size == 0));
+    join_code_encode(&join, code);
+    must(join_code_decode(code, &back, &err) == COROLLA_OK && node_id_equal(&join.node.id, &back.node.id));
+    join_code_encode(&back, again);
     must(strcmp(code, again) == 0);
 }
 

@@ -45,6 +45,7 @@ static void check_addrs(uint32_t n, const char addrs[ADDRS_MAX][ADDR_MAX]) {
 static void check_hello(const struct msg_hello *m) {
     check_text(m->agent, sizeof(m->agent));
     check_addrs(m->n_addrs, m->addrs);
+    must(m->certificate.size <= SIGNED_MAX && m->invitation.size <= SIGNED_MAX && m->issued.size <= SIGNED_MAX);
 }
 
 static void check_step(const struct msg_step *m) {

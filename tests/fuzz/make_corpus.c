@@ -1,10 +1,11 @@
-/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message and fuzz_join: make_corpus tests/fuzz/corpus. To be run again when the
- * schema changes; the seeds are committed. */
+/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join and fuzz_member: make_corpus tests/fuzz/corpus. To be run again
+ * when the schema changes; the seeds are committed. */
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include "support/samples.h"
 #include "wire/join.h"
+#include "wire/member.h"
 
 static const char *root;
 
@@ -79,10 +80,40 @@ static void seed_joins(void) {
     node = sample_node_ref(9, SAMPLE_LARGEST);
     join_encode(&node, code);
     seed("join", "largest", code, strlen(code));
+    struct join_code invitation = {.node = sample_node_ref(9, SAMPLE_USUAL), .is_private = true, .invitation = sample_signed(3)};
+    join_code_encode(&invitation, code);
+    seed("join", "invitation", code, strlen(code));
     /* The protobuf inside one, put together as in a StepHop: the target writes the code around it. */
     static const char inside[] = "\x0a\x35\x0a\x22\x0a\x20kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk\x12\x0f"
                                  "127.0.0.1:31330";
     seed("join", "inside", inside, sizeof(inside) - 1);
+}
+
+static void seed_member(unsigned kind, const char *name, const void *statement, size_t size, bool wrapped) {
+    static uint8_t out[1 + REVOCATIONS_BYTES_MAX];
+    uint8_t signature[SIGNATURE_SIZE];
+    sample_bytes(signature, SIGNATURE_SIZE, 1);
+    out[0] = (uint8_t)kind;
+    memcpy(out + 1, statement, size);
+    if (wrapped) size = signed_encode(statement, size, signature, out + 1);
+    seed("member", name, out, 1 + size);
+}
+
+static void seed_members(void) {
+    static struct revocations list = {.number = 9, .n = 3, .serials = {{1}, {2}, {3}}};
+    uint8_t statement[REVOCATIONS_BYTES_MAX];
+    struct certificate certificate = {.role = COROLLA_ROLE_SERVER, .not_after_s = 1800000000};
+    struct invitation invitation = {.role = COROLLA_ROLE_CLIENT, .not_after_s = 1800000000};
+    sample_bytes(certificate.swarm, KEY_SIZE, 1);
+    sample_bytes(certificate.member, KEY_SIZE, 2);
+    sample_bytes(certificate.serial, SERIAL_SIZE, 3);
+    sample_bytes(invitation.serial, SERIAL_SIZE, 4);
+    sample_bytes(invitation.issuer, KEY_SIZE, 5);
+    size_t size = certificate_encode(&certificate, statement);
+    seed_member(0, "signed", statement, size, true);
+    seed_member(1, "certificate", statement, size, false);
+    seed_member(2, "invitation", statement, invitation_encode(&invitation, statement), false);
+    seed_member(3, "revocations", statement, revocations_encode(&list, statement), false);
 }
 
 int main(int argc, char **argv) {
@@ -96,5 +127,6 @@ int main(int argc, char **argv) {
     seed_messages(SAMPLE_LARGEST);
     seed_frames();
     seed_joins();
+    seed_members();
     return 0;
 }

@@ -52,12 +52,25 @@ static inline struct node_ref sample_node_ref(unsigned seed, enum sample_size ho
     return node;
 }
 
+/* Of the largest size; what is inside is not checked where it travels. */
+static inline struct signed_bytes sample_signed(unsigned seed) {
+    struct signed_bytes s = {.size = SIGNED_MAX};
+    sample_bytes(s.data, SIGNED_MAX, seed);
+    return s;
+}
+
 static inline struct msg_hello sample_hello(enum sample_size how) {
     struct msg_hello m = {
         .version_min = 1, .version_max = sample_u32(1, how), .features = how ? UINT64_MAX : 1, .boot = how ? UINT64_MAX : 7};
     m.instance = sample_u32(0, how);
     sample_text(m.agent, NAME_SIZE, "corolla/0.1.0", how);
     m.n_addrs = sample_addrs(m.addrs, how);
+    if (how == SAMPLE_LARGEST) {
+        m.certificate = sample_signed(20);
+        m.invitation = sample_signed(21);
+        m.issued = sample_signed(22);
+        m.revocations = UINT64_MAX;
+    }
     return m;
 }
 

@@ -144,6 +144,24 @@ static void a_failed_write_leaves_nothing_behind(void **state) {
     assert_non_null(strstr(err.message, "missing/file"));
 }
 
+static void a_file_is_read_as_a_whole_or_refused(void **state) {
+    (void)state;
+    char out[DIR_PATH_MAX], text[8] = "";
+    size_t size = 77;
+    struct corolla_error err;
+    assert_int_equal(dirs_home(under("read"), out, &err), COROLLA_OK);
+    assert_int_equal(dirs_read_file(under("read/none"), false, text, sizeof(text), &size, &err), COROLLA_NOT_FOUND);
+    assert_int_equal(dirs_read_file(under("read"), false, text, sizeof(text), &size, &err), COROLLA_IO);
+    assert_int_equal(dirs_write_file(under("read/long"), "123456789", 9, 0600, &err), COROLLA_OK);
+    assert_int_equal(dirs_read_file(under("read/long"), false, text, sizeof(text), &size, &err), COROLLA_FORMAT);
+    assert_int_equal(dirs_write_file(under("read/open"), "12345678", 8, 0644, &err), COROLLA_OK);
+    assert_int_equal(dirs_read_file(under("read/open"), true, text, sizeof(text), &size, &err), COROLLA_REFUSED);
+    assert_int_equal(size, 77);
+    assert_int_equal(dirs_read_file(under("read/open"), false, text, sizeof(text), &size, &err), COROLLA_OK);
+    assert_int_equal(size, 8);
+    assert_memory_equal(text, "12345678", 8);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_given_home_is_made_with_its_parents_for_the_user_alone),
@@ -152,6 +170,7 @@ int main(void) {
         cmocka_unit_test(a_path_that_is_too_long_is_refused),
         cmocka_unit_test(a_file_is_replaced_as_a_whole_with_its_mode),
         cmocka_unit_test(a_failed_write_leaves_nothing_behind),
+        cmocka_unit_test(a_file_is_read_as_a_whole_or_refused),
     };
     return cmocka_run_group_tests(tests, make_root, remove_root);
 }

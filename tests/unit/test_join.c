@@ -51,6 +51,45 @@ static void a_code_of_the_past_is_still_read(void **state) {
     same_node(&expected, &back);
 }
 
+static struct join_code sample_code(enum sample_size how) {
+    struct join_code code = {.node = sample_node_ref(9, how), .is_private = true};
+    sample_bytes(code.swarm, KEY_SIZE, 10);
+    if (how == SAMPLE_LARGEST) {
+        code.invitation = sample_signed(11);
+    }
+    return code;
+}
+
+static void a_code_of_a_private_swarm_goes_there_and_back(void **state) {
+    (void)state;
+    for (int how = SAMPLE_USUAL; how <= SAMPLE_LARGEST; how++) {
+        struct join_code code = sample_code((enum sample_size)how), back;
+        struct node_ref node;
+        char text[JOIN_CODE_MAX];
+        join_code_encode(&code, text);
+        assert_true(strlen(text) < JOIN_CODE_MAX);
+        assert_int_equal(join_code_decode(text, &back, NULL), COROLLA_OK);
+        same_node(&code.node, &back.node);
+        assert_true(back.is_private);
+        assert_memory_equal(back.swarm, code.swarm, KEY_SIZE);
+        assert_int_equal(back.invitation.size, code.invitation.size);
+        assert_memory_equal(back.invitation.data, code.invitation.data, code.invitation.size);
+        assert_int_equal(join_decode(text, &node, NULL), COROLLA_OK); /* for who wants the node alone */
+        same_node(&code.node, &node);
+    }
+}
+
+static void a_code_of_an_open_swarm_says_so(void **state) {
+    (void)state;
+    struct node_ref node = sample_node_ref(9, SAMPLE_USUAL);
+    struct join_code back = {.is_private = true, .invitation.size = 7};
+    char text[JOIN_CODE_MAX];
+    join_encode(&node, text);
+    assert_int_equal(join_code_decode(text, &back, NULL), COROLLA_OK);
+    assert_false(back.is_private);
+    assert_int_equal(back.invitation.size, 0);
+}
+
 static void case_and_surrounding_space_do_not_matter(void **state) {
     (void)state;
     struct node_ref node = sample_node_ref(9, SAMPLE_USUAL), back;
@@ -127,6 +166,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_code_goes_there_and_back),
         cmocka_unit_test(a_code_of_the_past_is_still_read),
+        cmocka_unit_test(a_code_of_a_private_swarm_goes_there_and_back),
+        cmocka_unit_test(a_code_of_an_open_swarm_says_so),
         cmocka_unit_test(case_and_surrounding_space_do_not_matter),
         cmocka_unit_test(every_wrong_character_is_noticed),
         cmocka_unit_test(every_cut_is_noticed),

@@ -27,6 +27,11 @@ static void same_addrs(uint32_t n, const char a[ADDRS_MAX][ADDR_MAX], uint32_t n
     }
 }
 
+static void same_signed(const struct signed_bytes *a, const struct signed_bytes *b) {
+    assert_int_equal(a->size, b->size);
+    assert_memory_equal(a->data, b->data, a->size);
+}
+
 static void same_timings(uint32_t n, const struct hop_timing *a, uint32_t n_back, const struct hop_timing *b) {
     assert_int_equal(n, n_back);
     for (uint32_t i = 0; i < n; i++) {
@@ -42,6 +47,10 @@ static void hello_goes_there_and_back(void **state) {
         size_t size = msg_hello_encode(&m, bytes);
         assert_true(size <= FRAME_HELLO_MAX);
         assert_int_equal(msg_hello_decode(bytes, size, &back, NULL), COROLLA_OK);
+        same_signed(&m.certificate, &back.certificate);
+        same_signed(&m.invitation, &back.invitation);
+        same_signed(&m.issued, &back.issued);
+        SAME_NUMBER(m, back, revocations);
         SAME_NUMBER(m, back, version_min);
         SAME_NUMBER(m, back, version_max);
         SAME_NUMBER(m, back, features);
@@ -269,6 +278,15 @@ static void a_hello_or_open_with_one_thing_wrong_is_refused(void **state) {
     assert_int_equal(msg_hello_decode(bytes, msg_hello_encode(&hello, bytes), &hello_out, NULL), COROLLA_FORMAT);
     hello.version_min = 2;
     assert_int_equal(msg_hello_decode(bytes, msg_hello_encode(&hello, bytes), &hello_out, NULL), COROLLA_FORMAT);
+    hello.version_min = 1;
+    size_t size = msg_hello_encode(&hello, bytes);
+    for (uint8_t field = 8; field <= 10; field++) { /* a certificate, an invitation or an issued one that is too long */
+        bytes[size] = (uint8_t)(field << 3 | 2);
+        bytes[size + 1] = ((SIGNED_MAX + 1) & 0x7f) | 0x80;
+        bytes[size + 2] = (SIGNED_MAX + 1) >> 7;
+        memset(bytes + size + 3, 1, SIGNED_MAX + 1);
+        assert_int_equal(msg_hello_decode(bytes, size + 3 + SIGNED_MAX + 1, &hello_out, NULL), COROLLA_FORMAT);
+    }
     struct msg_open open = sample_open(SAMPLE_USUAL), open_out;
     open.begin = open.end;
     assert_int_equal(msg_open_decode(bytes, msg_open_encode(&open, bytes), &open_out, NULL), COROLLA_FORMAT);

@@ -1,0 +1,186 @@
+"""A private swarm of real processes: who gets in, who does not and is told why, and who is put out."""
+
+import os
+import pathlib
+import subprocess
+import time
+import unittest
+
+from support import COROLLA, DEADLINE, MAKE_MODEL, Case, Server, joins
+
+FORGE = str(pathlib.Path(MAKE_MODEL).parent / "forge")
+
+
+class Private(Case):
+    def setUp(self):
+        super().setUp()
+        self.model = self.tiny_model()
+        self.key("new-swarm")
+
+    def key(self, *arguments, home="owner"):
+        done = self.corolla("key", *arguments, home=home)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout.strip()
+
+    def owner(self, span="0:5"):
+        """A server of the home that has the swarm's key."""
+        return Server(self, self.model, "--blocks", span, home="owner").wait_ready()
+
+    def member(self, span="2:5", home="second"):
+        code = self.key("invite", "--role", "server")
+        return Server(self, self.model, "--blocks", span, "--join", code, home=home).wait_ready()
+
+    def run_client(self, *codes, home="client"):
+        return self.corolla("run", self.model, "-p", "the thing", "-n", 8, "--temp", 0, "--threads", 1,
+                            *(a for code in codes for a in ("--join", code)), home=home)
+
+    def forge(self, signer, entry, role, seconds_ago):
+        return subprocess.run([FORGE, str(signer), entry, str(role), str(seconds_ago)], capture_output=True, text=True, check=True).stdout.strip()
+
+    def swarm_pem(self, home="owner"):
+        return self.folder / home / "swarm.pem"
+
+    def assert_cut_off(self, server, home):
+        """The server looks into its home once a second; until then it has something else to say."""
+        deadline = time.monotonic() + DEADLINE
+        while "revoked" not in (done := self.run_client(server.code, home=home)).stderr:
+            self.assertLess(time.monotonic(), deadline, "the member was never cut off")
+        self.assert_fails(done, "revoked")
+
+    # ---- getting in
+
+    def test_two_servers_and_a_client_by_invitation_say_what_one_machine_says(self):
+        first = self.owner("0:2")
+        second = self.member("2:5")
+        invitation = self.key("invite")
+        for codes in ((invitation, second.code), (first.code, second.code), (invitation, second.code)):  # the certificate stays
+            result = self.run_json(self.model, "the thing", *(a for code in codes for a in ("--join", code)))
+            self.assertEqual(result["tokens"], self.run_json(self.model, "the thing", "--local")["tokens"])
+            self.assertEqual(len(result["hops"]), 2)
+
+    def test_a_certificate_outlives_the_server_that_gave_it(self):
+        first = self.owner("0:2")
+        second = self.member("0:5")
+        self.assertEqual(self.run_client(self.key("invite"), second.code).returncode, 0)
+        first.stop()
+        self.assertEqual(self.run_client(second.code).returncode, 0)
+
+    def test_a_key_that_was_allowed_needs_no_invitation(self):
+        server = self.owner()
+        self.assert_fails(self.run_client(server.code), "private")
+        node = self.key("show", home="client")
+        self.key("allow", node)
+        self.assertEqual(self.run_client(server.code).returncode, 0)
+        self.assertEqual(self.key("allow"), f"{node} client -")
+
+    def test_members_are_listed_with_role_and_end(self):
+        server = self.owner()
+        self.member()
+        self.key("allow", "ab" * 32, "--role", "server", "--expires", "30d")
+        lines = [line.split() for line in self.key("allow").splitlines()]
+        self.assertEqual([(line[0], line[1], line[2] == "-") for line in lines],
+                         [(self.key("show", home="second"), "server", True), ("ab" * 32, "server", False)])
+        self.assertTrue(server.code)
+
+    def test_the_key_of_the_swarm_may_lie_elsewhere(self):
+        elsewhere = self.folder / "elsewhere.pem"
+        self.swarm_pem().rename(elsewhere)
+        server = Server(self, self.model, "--swarm-key", str(elsewhere), home="owner").wait_ready()
+        self.assertEqual(self.run_client(self.key("invite", "--swarm-key", str(elsewhere))).returncode, 0)
+        self.assertTrue(server.code)
+
+    # ---- not getting in
+
+    def test_nobody_gets_in_without_an_invitation(self):
+        first, second = self.owner("0:2"), self.member("2:5")
+        self.assert_fails(self.run_client(first.code, second.code, home="stranger"), "private", "invitation")
+        server = Server(self, self.model, "--join", first.code, home="stranger")
+        self.assertEqual(server.process.wait(DEADLINE), 1)
+        self.assertIn("invitation", server.log())
+
+    def test_an_open_node_and_a_private_one_refuse_to_meet(self):
+        private, opened = self.owner(), self.serve(self.model, "0:5", home="open")[0]
+        self.assertEqual(self.run_client(self.key("invite")).returncode, 0)
+        self.assert_fails(self.run_client(opened.code), "private")  # a member at an open server
+        self.assertEqual(self.run_client(opened.code, home="stranger").returncode, 0)  # which needs nothing
+        self.assertTrue(private.code)
+
+    def test_an_invitation_is_good_for_one_node(self):
+        self.owner()
+        invitation = self.key("invite")
+        self.assertEqual(self.run_client(invitation).returncode, 0)
+        self.assert_fails(self.run_client(invitation, home="another"), "used", "invitation")
+        (self.folder / "client" / "membership").unlink()  # lost: the same node gets it again
+        self.assertEqual(self.run_client(invitation).returncode, 0)
+
+    def test_an_expired_invitation_is_refused_and_a_clock_10_minutes_off_does_not_matter(self):
+        server = self.owner()
+        self.assert_fails(self.run_client(self.forge(self.swarm_pem(), server.code, 1, 2 * 3600)), "expired")
+        self.assertEqual(self.run_client(self.forge(self.swarm_pem(), server.code, 1, 600)).returncode, 0)
+
+    def test_a_forged_invitation_is_refused(self):
+        server = self.owner()
+        self.key("new-swarm", home="forger")
+        self.assert_fails(self.run_client(self.forge(self.swarm_pem("forger"), server.code, 2, -3600)), "forged")
+
+    def test_a_client_s_invitation_does_not_make_a_server(self):
+        self.owner("0:2")
+        server = Server(self, self.model, "--join", self.key("invite", "--role", "client"), home="second")
+        self.assertEqual(server.process.wait(DEADLINE), 1)
+        self.assertIn("--role server", server.log())
+
+    def test_an_invitation_says_which_node_takes_it(self):
+        self.owner("0:2")
+        second = self.member("0:5")
+        code = self.forge(self.swarm_pem(), second.code, 1, -3600)  # it names a node without the key
+        self.assert_fails(self.run_client(code, home="stranger"), "cannot take invitations")
+
+    def test_a_home_is_of_one_swarm(self):
+        self.owner()
+        self.assertEqual(self.run_client(self.key("invite")).returncode, 0)
+        self.key("new-swarm", home="other")
+        other = Server(self, self.model, home="other").wait_ready()
+        self.assert_fails(self.run_client(self.key("invite", home="other")), "another private swarm", "COROLLA_HOME")
+        self.assertTrue(other.code)
+
+    # ---- getting out
+
+    def test_a_revoked_member_is_cut_off_everywhere_and_stays_out(self):
+        first, second = self.owner("0:2"), self.member("2:5")
+        invitation = self.key("invite")
+        self.assertEqual(self.run_client(invitation, second.code).returncode, 0)  # and links the servers with each other
+        self.key("revoke", self.key("show", home="client")[:12])
+        self.assert_cut_off(first, home="client")
+        self.assert_cut_off(second, home="client")
+        (self.folder / "client" / "membership").unlink()
+        self.assert_fails(self.run_client(invitation), "revoked")
+        self.assertEqual(self.run_client(self.key("invite"), second.code).returncode, 0)  # let in anew
+
+    def test_a_running_chat_is_cut_off_when_its_node_is_revoked(self):
+        server = self.owner()
+        self.assertEqual(self.run_client(self.key("invite")).returncode, 0)
+        with subprocess.Popen([COROLLA, "chat", str(self.model), "--join", server.code, "--threads", "1", "--temp", "0", "-n", "4"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client")) as chat:
+            try:
+                chat.stdin.write(b"hello\n")
+                chat.stdin.flush()
+                self.assertTrue(os.read(chat.stdout.fileno(), 1))  # it answers
+                self.key("revoke", self.key("show", home="client"))
+                self.assert_cut_off(server, home="client")
+                _, errors = chat.communicate(b"hello again\n", timeout=DEADLINE)
+                self.assertIn("revoked", errors.decode())
+            finally:
+                chat.kill()
+
+    def test_usage(self):
+        for arguments in (("invite", "--expires", "soon"), ("invite", "--expires", "0d"), ("revoke",), ("invite", "--role", "king")):
+            self.assertEqual(self.corolla("key", *arguments, home="owner").returncode, 2, arguments)
+        self.assert_fails(self.corolla("key", "new-swarm", home="owner"), "exists")
+        self.assert_fails(self.corolla("key", "invite", home="nobody"), "new-swarm")
+        self.assert_fails(self.corolla("key", "invite", home="owner"), "--join")
+        self.assert_fails(self.corolla("key", "revoke", "ab" * 32, home="owner"), "key allow")
+        self.assert_fails(self.corolla("key", "allow", "abc", home="owner"), "64 hex digits")
+
+
+if __name__ == "__main__":
+    unittest.main()
