@@ -105,8 +105,10 @@ static struct ggml_tensor *attend(struct builder *b, uint32_t block, struct ggml
         const struct graph_item *item = &b->g->items[i];
         store(b, item, block, first, k, v);
         uint32_t rows = piece_rows(b->c, item);
-        if (b->g->n_items == 1 && rows >= item->n)
-            return ggml_cont_2d(b->ctx, attend_piece(b, item, block, q, 0, 0, item->n), dim, item->n);
+        if (b->g->n_items == 1 && rows >= item->n) {
+            struct ggml_tensor *y = attend_piece(b, item, block, q, 0, 0, item->n);
+            return item->n == 1 ? ggml_reshape_2d(b->ctx, y, dim, 1) : ggml_cont_2d(b->ctx, y, dim, item->n); /* one row lies as it shall */
+        }
         for (uint32_t at = 0; at < item->n; at += rows) {
             uint32_t n = item->n - at < rows ? item->n - at : rows;
             struct ggml_tensor *piece = attend_piece(b, item, block, q, first + at, at, n);

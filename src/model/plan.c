@@ -68,9 +68,11 @@ static enum corolla_status check_support(struct plan *p, const struct graph *g, 
     return COROLLA_OK;
 }
 
-/* Gives the graph its memory; when that moved the shared buffer, all others are void. */
+/* Gives the graph its memory; when that moved the shared buffer, all others are void. Without the reservation the allocator would
+ * put a graph of as many nodes where the one before it lay, node by node, although other nodes may still need that memory. */
 static enum corolla_status place(struct plan *p, struct entry *fresh, struct corolla_error *err) {
-    if (!ggml_gallocr_alloc_graph(p->allocator, fresh->graph.cgraph))
+    struct ggml_cgraph *graph = fresh->graph.cgraph;
+    if (!ggml_gallocr_reserve(p->allocator, graph) || !ggml_gallocr_alloc_graph(p->allocator, graph))
         return err_set(err, COROLLA_NOMEM, "not enough memory on the device to compute");
     size_t scratch = ggml_gallocr_get_buffer_size(p->allocator, 0);
     if (scratch != p->scratch)

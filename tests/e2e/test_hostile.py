@@ -11,10 +11,10 @@ import unittest
 from peer import (CREDIT, DATA, FIRST, GOODBYE, GOOD_HELLO, HELLO, INFO, INFO_GET, LAST, OPEN, PING, STEP, Peer, certificate, frame, preamble)
 from support import SLOWER, Case, joins
 
-PATIENCE = 30 * SLOWER  # longer than every deadline of the protocol
+PATIENCE = 90 * SLOWER  # longer than every deadline of the protocol; two of 15 s may follow each other
 GROWTH_MAX = 64 << 20
 QUEUE_MAX = 128 << 20  # a link's queue holds 96 MiB
-PEER_FAULT, TIMEOUT, VERSION_MISMATCH = 15, 16, 19
+BUSY, PEER_FAULT, TIMEOUT, VERSION_MISMATCH = 8, 15, 16, 19
 
 
 class Hostile(Case):
@@ -127,11 +127,13 @@ class Hostile(Case):
     # ---- memory ----
 
     def promises_of_big_bodies(self):
-        """15 half-sent messages of 64 MiB, from a peer that answers every PING: nothing may be allocated for what did not come."""
+        """15 half-sent messages of 64 MiB, from a peer that answers every PING: nothing may be allocated for what did not come. The link
+        ends when the message that was granted is late, or because others wait for what it holds, whichever comes first."""
         with self.peer().hello() as peer:
             for stream in range(1, 30, 2):
                 peer.send(frame(DATA, preamble(STEP, 100, 64 << 20) + b"\x0a" * 50000, flags=FIRST, stream=stream))
-            assert peer.read_goodbye() in (TIMEOUT, PEER_FAULT)
+            status = peer.read_goodbye()
+            assert status in (TIMEOUT, BUSY), f"goodbye with {status}"
 
     def questions_without_reading_the_answers(self):
         question = frame(DATA, preamble(INFO_GET, 0, 0), flags=FIRST | LAST, stream=1)
@@ -166,7 +168,8 @@ class Hostile(Case):
         """From a peer that answers every PING."""
         with self.peer().hello() as peer:
             peer.send(frame(DATA, preamble(STEP, 200, 4096) + b"x" * 20, flags=FIRST, stream=1))
-            assert peer.read_goodbye() in (TIMEOUT, PEER_FAULT)
+            status = peer.read_goodbye()
+            assert status == TIMEOUT, f"goodbye with {status}"
 
     def a_byte_at_a_time(self):
         data = b"\x16\x03\x01\x02\x00\x01" + os.urandom(500)

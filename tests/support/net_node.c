@@ -128,6 +128,7 @@ static void remove_home(const char *home) {
 }
 
 void node_stop(struct node *node) {
+    if (!node->home[0]) return; /* it is stopped */
     if (node->running) {
         net_stop(node->net);
         pthread_join(node->thread, NULL);
@@ -245,6 +246,47 @@ enum corolla_status node_send(struct node *node, struct link *link, uint32_t str
     }
     node_do(node, do_send, &s);
     return s.status;
+}
+
+struct closing {
+    struct link *link;
+    enum corolla_status status;
+};
+
+static void do_close(void *user) {
+    struct closing *c = user;
+    link_close(c->link, c->status, "enough");
+    assert_int_equal(link_send(c->link, 1, LINK_BULK, MSG_STEP, NULL, 0, NULL), COROLLA_PEER_LOST);
+}
+
+void node_close_link(struct node *node, struct link *link, enum corolla_status status) {
+    node_do(node, do_close, &(struct closing){link, status});
+}
+
+/* ---- pairs ----------------------------------------------------------------------------------------------------- */
+
+int node_pair_open(void **state) {
+    struct node_pair *pair = calloc(1, sizeof *pair);
+    assert_non_null(pair);
+    node_open(&pair->a);
+    node_open(&pair->b);
+    *state = pair;
+    return 0;
+}
+
+int node_pair_link(void **state) {
+    node_pair_open(state);
+    struct node_pair *pair = *state;
+    pair->link = node_dial(&pair->a, net_self(pair->b.net), NULL);
+    return pair->link ? 0 : -1;
+}
+
+int node_pair_stop(void **state) {
+    struct node_pair *pair = *state;
+    node_stop(&pair->a);
+    node_stop(&pair->b);
+    free(pair);
+    return 0;
 }
 
 /* ---- waiting --------------------------------------------------------------------------------------------------- */

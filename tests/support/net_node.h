@@ -51,6 +51,15 @@ void node_start(struct node *node, const struct net_config *config);
 void node_open(struct node *node); /* both, with the default config */
 void node_stop(struct node *node); /* joins the thread, frees everything, removes the home */
 
+/* Two nodes of the default config as the state of a cmocka test; link is a's link to b, and NULL with node_pair_open. */
+struct node_pair {
+    struct node a, b;
+    struct link *link;
+};
+int node_pair_open(void **state);
+int node_pair_link(void **state);
+int node_pair_stop(void **state); /* whom the test has stopped by itself may be left out */
+
 /* Runs fn(user) on the node's loop and waits for it. */
 void node_do(struct node *node, void (*fn)(void *user), void *user);
 /* Dials and waits. NULL: failed, with *err. */
@@ -58,6 +67,8 @@ struct link *node_dial(struct node *node, const struct node_ref *to, struct coro
 /* Sends a message of n body bytes (the pattern of node_fill), waiting for nothing. */
 enum corolla_status node_send(struct node *node, struct link *link, uint32_t stream, enum link_priority priority, const char *header,
                               size_t n);
+/* Closes the link; a message behind that must be refused. */
+void node_close_link(struct node *node, struct link *link, enum corolla_status status);
 void node_fill(uint8_t *data, size_t n, uint32_t seed);
 void node_release_hoard(struct node *node);
 

@@ -33,6 +33,18 @@ int raw_connect(uint16_t port) {
     return -1;
 }
 
+int raw_silence(uint16_t *out_port) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(at);
+    if (bind(fd, (struct sockaddr *)&at, size) == 0 && listen(fd, 8) == 0 && getsockname(fd, (struct sockaddr *)&at, &size) == 0) {
+        *out_port = ntohs(at.sin_port);
+        return fd;
+    }
+    close(fd);
+    return -1;
+}
+
 bool raw_closed_within(int fd, unsigned ms) {
     uint64_t end = clock_us() + (uint64_t)ms * 1000, now;
     char dump[4096];

@@ -14,6 +14,8 @@
 #define RAW_WAIT_S 20
 
 int raw_connect(uint16_t port); /* 127.0.0.1 */
+/* A listener on 127.0.0.1 that takes connections and says nothing; close() it. */
+int raw_silence(uint16_t *out_port);
 /* True when the other side closes (or resets) the connection before ms are over. What it sends is thrown away. */
 bool raw_closed_within(int fd, unsigned ms);
 
