@@ -131,8 +131,9 @@ enum corolla_wire { COROLLA_WIRE_F32, COROLLA_WIRE_F16, COROLLA_WIRE_BF16 };
 enum corolla_kv { COROLLA_KV_F16, COROLLA_KV_F32 };
 
 struct corolla_swarm_config {
-    const char *const *joins; /* join codes; ignored when local */
+    const char *const *joins; /* entries of the swarm: join codes, or HOST or HOST:PORT; may be none; ignored when local */
     size_t n_joins;
+    bool lan;           /* look for servers on the local network */
     bool local;         /* all blocks in this process */
     uint32_t threads;   /* compute threads of this process; 0: one per core when local, else 1 */
     enum corolla_kv kv; /* local only */
@@ -159,6 +160,45 @@ struct corolla_hop {
 COROLLA_API size_t corolla_swarm_chain(struct corolla_swarm *swarm, struct corolla_hop *out_hops, size_t max);
 /* True when positions have the same bits through any exact chain of this arithmetic class. */
 COROLLA_API bool corolla_swarm_exact(struct corolla_swarm *swarm);
+
+/* ---- view: a swarm from outside ---------------------------------------------------------------------------------- */
+
+struct corolla_view;
+
+struct corolla_view_config {
+    const char *const *joins; /* as in struct corolla_swarm_config */
+    size_t n_joins;
+    bool lan;
+    const char *home;
+    uint32_t timeout_ms; /* 0: 10 s */
+};
+COROLLA_API void corolla_view_config_default(struct corolla_view_config *config);
+/* Joins a swarm and waits until it told what it has. No model file is needed. Fails when nobody was found, and says what was tried. */
+COROLLA_API enum corolla_status corolla_view_open(struct corolla_view **out_view, const struct corolla_view_config *config,
+                                                  struct corolla_error *err);
+COROLLA_API void corolla_view_close(struct corolla_view *view);
+
+struct corolla_view_server {
+    char node[80], name[64], version[64];
+    char model_id[65], model_name[64];
+    char state[16]; /* joining, loading, online, draining, suspected */
+    uint32_t n_blocks, begin, end;
+    float decode_tokens_per_s, prefill_tokens_per_s; /* over its span, as it says itself; 0: not known */
+    uint64_t cache_tokens_left;
+    uint32_t sessions;
+    uint32_t rtt_us; /* 0: not measured; corolla_view_chain() measures those that it may use */
+    bool exact;
+};
+/* All servers now, by model and place. Give back with corolla_free(). */
+COROLLA_API enum corolla_status corolla_view_servers(struct corolla_view *view, struct corolla_view_server **out_servers, size_t *out_count,
+                                                     struct corolla_error *err);
+#define COROLLA_HOPS_MAX 64
+/* The chain that a client here would take, and what it expects of it. NO_CHAIN names the blocks that are missing. */
+COROLLA_API enum corolla_status corolla_view_chain(struct corolla_view *view, const char *model_id, uint32_t n_blocks,
+                                                   struct corolla_hop out_hops[COROLLA_HOPS_MAX], size_t *out_count, float *out_tokens_per_s,
+                                                   struct corolla_error *err);
+/* Tells a server to take no new sessions, or to take them again. node: the beginning of its id. REFUSED unless this home is the server's. */
+COROLLA_API enum corolla_status corolla_view_pause(struct corolla_view *view, const char *node, bool paused, struct corolla_error *err);
 
 /* ---- session --------------------------------------------------------------------------------------------------- */
 
@@ -241,7 +281,9 @@ COROLLA_API void corolla_result_clear(struct corolla_result *result);
 struct corolla_server;
 
 struct corolla_server_config {
-    uint32_t begin, end;          /* the span; end 0: all blocks */
+    uint32_t begin, end;          /* the span; end 0: chosen where the swarm needs it most, and left when it needs another more */
+    uint32_t n_blocks;            /* how many blocks to host when the span is not given; 0: as many as fit */
+    uint64_t memory_max;          /* bytes of weights and KV together; 0: what is free */
     const char *listen;           /* HOST:PORT, port 0 takes a free one */
     const char *const *announces; /* addresses told to others in the place of the one listened on */
     size_t n_announces;
@@ -253,16 +295,19 @@ struct corolla_server_config {
     const char *home;
     const char *name;         /* public name, or NULL */
     const char *swarm_key;    /* key file of a private swarm, to hand out certificates; NULL: swarm.pem in home if there is one */
-    const char *const *joins; /* join codes */
+    const char *const *joins; /* entries of the swarm: join codes, or HOST or HOST:PORT; may be none */
     size_t n_joins;
+    bool lan; /* look for others on the local network, and answer them */
 };
 COROLLA_API void corolla_server_config_default(struct corolla_server_config *config);
-/* Loads the span, proves its arithmetic and listens. Returns when the server can be used. */
+/* Goes online, chooses the span when it is not given, loads it and proves its arithmetic. Returns when the server can be used. */
 COROLLA_API enum corolla_status corolla_server_start(struct corolla_server **out_server, struct corolla_model *model,
                                                      const struct corolla_server_config *config, struct corolla_error *err);
-/* The join code of the server and its span. */
+/* The join code of the server, and the span that it hosts at present. */
 COROLLA_API const char *corolla_server_join_code(const struct corolla_server *server);
 COROLLA_API void corolla_server_span(const struct corolla_server *server, uint32_t *out_begin, uint32_t *out_end);
+/* Paused, a server goes on with its sessions and takes no new ones; others see it as draining. Any thread. */
+COROLLA_API void corolla_server_pause(struct corolla_server *server, bool paused);
 /* Finishes the running step, tells the peers and frees the server. */
 COROLLA_API void corolla_server_stop(struct corolla_server *server);
 

@@ -64,6 +64,19 @@ static bool parse_f32(const char *text, double min, double max, float *out) {
     return true;
 }
 
+static bool parse_size(const char *text, uint64_t *out) {
+    static const char units[] = "KMGT";
+    char *end;
+    if (text[0] < '0' || text[0] > '9') return false;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
+    if (errno || (*end && (!unit || end[1])) || v == 0 || v > UINT64_MAX >> shift) return false;
+    *out = (uint64_t)v << shift;
+    return true;
+}
+
 static bool parse_span(const char *text, struct option_span *out) {
     char begin[16];
     const char *colon = strchr(text, ':');
@@ -96,6 +109,7 @@ static bool parse_value(const struct option *item, const char *text) {
     case OPTION_U32: return parse_u32(text, item->min, item->max, item->target);
     case OPTION_F32: return parse_f32(text, item->min, item->max, item->target);
     case OPTION_SPAN: return parse_span(text, item->target);
+    case OPTION_SIZE: return parse_size(text, item->target);
     case OPTION_CHOICE: return parse_choice(text, item->value, item->target);
     case OPTION_LIST: break;
     }
@@ -170,6 +184,7 @@ bool options_parse(struct options *o, int argc, char **argv, int *out_exit) {
         *out_exit = options_refuse(o, "%s is missing", o->word);
         return false;
     }
+    o->no_lan = common.no_lan;
     corolla_log_set((enum corolla_log_level)common.log_level, NULL, NULL);
     return true;
 }
@@ -179,7 +194,8 @@ bool options_parse(struct options *o, int argc, char **argv, int *out_exit) {
 void options_add_swarm(struct options *o, struct swarm_options *s) {
     corolla_swarm_config_default(&s->config);
     const struct option rows[] = {
-        {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE", "a server's join code; COROLLA_JOIN is read when there is none"},
+        {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE",
+         "a join code, or HOST[:PORT] of an entry; else COROLLA_JOIN, the LAN, known peers"},
         {"--local", OPTION_FLAG, &s->config.local, 0, 0, "", "compute all blocks in this process"},
         {"--threads", OPTION_U32, &s->config.threads, 1, 512, "N", "compute threads (--local: one per core, else 1)"},
         {"--device", OPTION_TEXT, &s->config.device, 0, 0, "NAME", "ggml device (CPU)"},
@@ -205,15 +221,20 @@ static bool take_join_environment(struct option_list *joins) {
     return true;
 }
 
+int options_take_joins(const struct options *o, struct option_list *joins) {
+    if (joins->n > 0 || take_join_environment(joins)) return 0;
+    return options_refuse(o, "COROLLA_JOIN holds more than %d entries", LIST_MAX);
+}
+
 int swarm_options_finish(const struct options *o, struct swarm_options *s) {
     s->config.kv = (enum corolla_kv)s->kv;
     s->config.wire = (enum corolla_wire)s->wire;
     if (s->config.local && s->joins.n > 0) return options_refuse(o, "--local and --join exclude each other");
-    if (!s->config.local && s->joins.n == 0 && !take_join_environment(&s->joins))
-        return options_refuse(o, "COROLLA_JOIN holds more than %d join codes", LIST_MAX);
+    int code = s->config.local ? 0 : options_take_joins(o, &s->joins);
     s->config.joins = s->joins.items;
     s->config.n_joins = s->joins.n;
-    return s->config.local || s->joins.n > 0 ? 0 : options_refuse(o, "no way to compute: give --join CODE or --local");
+    s->config.lan = !o->no_lan;
+    return code;
 }
 
 void options_add_sampling(struct options *o, struct corolla_sampling *s, const char **grammar_file) {

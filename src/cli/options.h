@@ -17,6 +17,7 @@ enum option_kind {
     OPTION_U32,    /* uint32_t within [min, max] */
     OPTION_F32,    /* float within [min, max] */
     OPTION_SPAN,   /* struct option_span, "A:B" */
+    OPTION_SIZE,   /* uint64_t bytes: a number, maybe with K, M, G or T (of 1024) */
     OPTION_LIST,   /* struct option_list */
     OPTION_CHOICE, /* int: the index of one of "a|b|c" in value */
 };
@@ -47,6 +48,7 @@ struct options {
     const char *word; /* what the one positional argument is called; NULL: there is none */
     bool optional;    /* it may be left out */
     const char *argument;
+    bool no_lan; /* filled in by options_parse */
 };
 
 void options_add(struct options *options, const struct option *items, size_t n);
@@ -62,9 +64,11 @@ struct swarm_options {
     int kv, wire;
 };
 void options_add_swarm(struct options *options, struct swarm_options *swarm);
-/* Call after parsing: takes COROLLA_JOIN when neither --join nor --local was given. 0, or the exit code when there is no way to
- * compute or two of them. */
+/* Call after parsing: takes COROLLA_JOIN when neither --join nor --local was given. 0, or the exit code when two ways to compute are
+ * given. */
 int swarm_options_finish(const struct options *options, struct swarm_options *swarm);
+/* Adds the entries of COROLLA_JOIN when the list is empty. 0, or the exit code. */
+int options_take_joins(const struct options *options, struct option_list *joins);
 void options_add_sampling(struct options *options, struct corolla_sampling *sampling, const char **grammar_file);
 
 #endif

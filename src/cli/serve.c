@@ -1,4 +1,5 @@
-/* serve.c - corolla serve: hosts a span until SIGINT or SIGTERM. stdout carries "join CODE" and "ready A:B", nothing else. */
+/* serve.c - corolla serve: hosts blocks until SIGINT or SIGTERM; SIGUSR1 pauses, SIGUSR2 resumes. stdout carries "join CODE" and "ready
+ * A:B", nothing else. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,15 +12,15 @@
 struct serve {
     struct corolla_server_config config;
     struct option_span blocks;
-    uint32_t num_blocks;
     struct option_list announces, joins;
     int kv;
 };
 
 static void add_rows(struct options *o, struct serve *s) {
     const struct option rows[] = {
-        {"--blocks", OPTION_SPAN, &s->blocks, 0, 0, "A:B", "host blocks A to B - 1 (all)"},
-        {"--num-blocks", OPTION_U32, &s->num_blocks, 1, 1e6, "N", "host the first N blocks"},
+        {"--blocks", OPTION_SPAN, &s->blocks, 0, 0, "A:B", "host blocks A to B - 1 (those that the swarm needs most)"},
+        {"--num-blocks", OPTION_U32, &s->config.n_blocks, 1, 1e6, "N", "host N blocks (as many as fit)"},
+        {"--memory", OPTION_SIZE, &s->config.memory_max, 0, 0, "SIZE", "for weights and KV together, as in 6G (what is free)"},
         {"--listen", OPTION_TEXT, &s->config.listen, 0, 0, "HOST:PORT", "where to listen; port 0 takes a free one (0.0.0.0:0)"},
         {"--announce", OPTION_LIST, &s->announces, 0, 0, "HOST:PORT", "tell others this address instead"},
         {"--threads", OPTION_U32, &s->config.threads, 1, 512, "N", "compute threads (one per core)"},
@@ -27,36 +28,46 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--cache-tokens", OPTION_U32, &s->config.cache_tokens, 1, 1e9, "N", "KV cache of all sessions together, in tokens (16384)"},
         {"--kv-type", OPTION_CHOICE, &s->kv, 0, 0, "f16|f32", "KV cache (f16)"},
         {"--public-name", OPTION_TEXT, &s->config.name, 0, 0, "NAME", "how the server is shown to others"},
-        {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE", "join code of a private swarm, to become a member"},
+        {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE",
+         "a join code, or HOST[:PORT] of an entry; else COROLLA_JOIN, the LAN, known peers"},
         {"--swarm-key", OPTION_TEXT, &s->config.swarm_key, 0, 0, "FILE", "key of a private swarm, to hand out certificates"},
         {"--fast", OPTION_FLAG, &s->config.fast, 0, 0, "", "faster kernels whose results are not exact"},
     };
     options_add(o, rows, sizeof rows / sizeof rows[0]);
 }
 
-/* The span that the flags ask for; 0 or the exit code. */
-static int choose_span(const struct options *o, struct serve *s, uint32_t n_blocks) {
-    struct option_span span = {.begin = 0, .end = s->num_blocks ? s->num_blocks : n_blocks};
-    if (s->blocks.given && s->num_blocks) return options_refuse(o, "--blocks and --num-blocks exclude each other");
-    if (s->blocks.given) span = s->blocks;
-    if (span.end > n_blocks) return options_refuse(o, "blocks %u:%u are not a part of the model's 0:%u", span.begin, span.end, n_blocks);
-    s->config.begin = span.begin;
-    s->config.end = span.end;
+/* Checks what the flags ask for; 0 or the exit code. */
+static int check_span(const struct options *o, struct serve *s, uint32_t n_blocks) {
+    const struct option_span *span = &s->blocks;
+    if (span->given + (s->config.n_blocks > 0) + (s->config.memory_max > 0) > 1)
+        return options_refuse(o, "--blocks, --num-blocks and --memory exclude each other");
+    if (span->given && span->end > n_blocks)
+        return options_refuse(o, "blocks %u:%u are not a part of the model's 0:%u", span->begin, span->end, n_blocks);
+    if (s->config.n_blocks > n_blocks) return options_refuse(o, "%u blocks are more than the model's %u", s->config.n_blocks, n_blocks);
+    s->config.begin = span->begin;
+    s->config.end = span->end;
     return 0;
 }
 
-static int serve(struct corolla_model *model, struct serve *s, const sigset_t *ending) {
-    struct corolla_server *server;
-    struct corolla_error err;
+static void print_ready(const struct corolla_server *server, const struct corolla_model *model) {
     uint32_t begin, end;
-    int signal_number;
-    if (corolla_server_start(&server, model, &s->config, &err)) return fail(&err);
     corolla_server_span(server, &begin, &end);
     printf("join %s\nready %u:%u\n", corolla_server_join_code(server), begin, end);
     fflush(stdout);
     if (isatty(STDERR_FILENO)) fprintf(stderr, "serving blocks %u:%u of %s; Ctrl-C stops\n", begin, end, corolla_model_info(model)->name);
-    sigwait(ending, &signal_number);
-    pthread_sigmask(SIG_UNBLOCK, ending, NULL); /* a second signal ends at once */
+}
+
+static int serve(struct corolla_model *model, struct serve *s, const sigset_t *signals) {
+    struct corolla_server *server;
+    struct corolla_error err;
+    int number;
+    if (corolla_server_start(&server, model, &s->config, &err)) return fail(&err);
+    print_ready(server, model);
+    while (sigwait(signals, &number) == 0 && (number == SIGUSR1 || number == SIGUSR2)) {
+        corolla_server_pause(server, number == SIGUSR1);
+        fprintf(stderr, number == SIGUSR1 ? "paused: no new sessions until SIGUSR2\n" : "resumed\n");
+    }
+    pthread_sigmask(SIG_UNBLOCK, signals, NULL); /* a second signal ends at once */
     corolla_server_stop(server);
     return EXIT_GOOD;
 }
@@ -70,25 +81,29 @@ int serve_main(int argc, char **argv) {
         .word = "MODEL"};
     struct corolla_model *model;
     struct corolla_error err;
-    sigset_t ending;
+    sigset_t signals;
     int code;
     corolla_server_config_default(&s.config);
     add_rows(&options, &s);
     if (!options_parse(&options, argc, argv, &code)) return code;
     s.config.announces = s.announces.items;
     s.config.n_announces = s.announces.n;
+    if ((code = options_take_joins(&options, &s.joins))) return code;
+    s.config.lan = !options.no_lan;
     s.config.joins = s.joins.items;
     s.config.n_joins = s.joins.n;
     s.config.kv = (enum corolla_kv)s.kv;
     /* Blocked before any thread starts, so that sigwait() alone gets them. */
-    sigemptyset(&ending);
-    sigaddset(&ending, SIGINT);
-    sigaddset(&ending, SIGTERM);
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGUSR1);
+    sigaddset(&signals, SIGUSR2);
     if (open_model(options.argument, &model, &err)) return fail(&err);
-    code = choose_span(&options, &s, corolla_model_info(model)->n_blocks);
+    code = check_span(&options, &s, corolla_model_info(model)->n_blocks);
     if (code == 0) {
-        pthread_sigmask(SIG_BLOCK, &ending, NULL);
-        code = serve(model, &s, &ending);
+        pthread_sigmask(SIG_BLOCK, &signals, NULL);
+        code = serve(model, &s, &signals);
     }
     corolla_model_close(model);
     return code;

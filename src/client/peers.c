@@ -1,7 +1,6 @@
-/* peers.c - dialling the servers of the join codes, their INFO, and the loop thread. See peers.h.
+/* peers.c - the loop thread of a client, its links, and the servers that it knows. See peers.h.
  *
- * Messages of sessions are handed on to remote_loop.c. A server that breaks the protocol loses its link; nothing is remembered
- * against it, since a client dials only the servers that its user named.
+ * Messages of sessions are handed on to remote_loop.c, those of the swarm to the mesh.
  */
 #include "client/peers.h"
 
@@ -15,7 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "client/remote.h"
-#include "wire/join.h"
+#include "mesh/entry.h"
 
 void peers_cond_init(pthread_cond_t *cond) {
     pthread_condattr_t attr;
@@ -32,6 +31,13 @@ void peers_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadl
     pthread_cond_timedwait(cond, lock, &until);
 }
 
+#define SETTLE_POLL_MS 10 /* while a client waits for the swarm */
+#define STRIKE_MS 1000    /* a first failure; each more doubles it ... */
+#define STRIKES_MAX 9     /* ... up to about five minutes */
+#define REFUSAL_MS 2000   /* a server that is full or leaves */
+
+/* ---- the table (the lock is held) ------------------------------------------------------------------------------ */
+
 static void peer_set_label(struct peer *peer) {
     char id[17], instance[16] = "";
     hex_encode(peer->ref.id.key, 8, id);
@@ -39,11 +45,98 @@ static void peer_set_label(struct peer *peer) {
     snprintf(peer->label, sizeof peer->label, "server %s%s", id, instance);
 }
 
+static struct peer *find_peer(const struct peers *peers, const struct node_id *id) {
+    for (size_t i = 0; i < peers->n; i++)
+        if (node_id_equal(&peers->list[i]->ref.id, id)) return peers->list[i];
+    return NULL;
+}
+
+/* A place in the list; one that nothing is known of and nobody uses is taken again. NULL: no memory, or too many. */
+static struct peer **make_place(struct peers *peers) {
+    for (size_t i = 0; i < peers->n && peers->n >= PEERS_MAX; i++) {
+        struct peer *peer = peers->list[i];
+        if (!peer->named && !peer->has_record && !peer->up && !peer->asking && peer->uses == 0) return &peers->list[i];
+    }
+    if (peers->n >= PEERS_MAX) return NULL;
+    if (peers->n == peers->capacity) {
+        size_t capacity = peers->capacity == 0 ? 64 : peers->capacity * 2;
+        struct peer **list = realloc(peers->list, capacity * sizeof(struct peer *));
+        if (list == NULL) return NULL;
+        peers->list = list;
+        peers->capacity = capacity;
+    }
+    struct peer **place = &peers->list[peers->n];
+    *place = malloc(sizeof **place);
+    if (*place == NULL) return NULL;
+    peers->n++;
+    return place;
+}
+
+/* Finds or makes. */
+static struct peer *get_peer(struct peers *peers, const struct node_ref *ref) {
+    struct peer *peer = find_peer(peers, &ref->id);
+    if (peer != NULL) return peer;
+    struct peer **place = make_place(peers);
+    if (place == NULL) return NULL;
+    **place = (struct peer){.peers = peers, .ref = *ref, .digest = node_id_digest(&ref->id)};
+    peer_set_label(*place);
+    return *place;
+}
+
+void peer_note(struct peer *peer, enum corolla_status status) {
+    uint64_t ban_ms = 0;
+    switch (status) {
+    case COROLLA_OK: peer->strikes = 0; break;
+    case COROLLA_BUSY:
+    case COROLLA_NO_CACHE:
+    case COROLLA_NOT_SERVED:
+    case COROLLA_DRAINING: ban_ms = REFUSAL_MS; break;
+    default:
+        ban_ms = (uint64_t)STRIKE_MS << peer->strikes;
+        if (peer->strikes < STRIKES_MAX) peer->strikes++;
+    }
+    peer->banned_until_us = ban_ms > 0 ? clock_us() + ban_ms * 1000 : 0;
+}
+
+/* ---- loop thread: records -------------------------------------------------------------------------------------- */
+
+static void on_changed(void *user, const struct gossip_entry *entry, enum gossip_change what) {
+    struct peers *peers = user;
+    const struct record *record = entry->record;
+    bool ours = !peers->has_model || memcmp(record->model, peers->model, ID_SIZE) == 0;
+    pthread_mutex_lock(&peers->lock);
+    struct peer *peer = ours ? get_peer(peers, &record->node) : find_peer(peers, &record->node.id);
+    if (peer != NULL) {
+        peer->has_record = ours && what != GOSSIP_GONE && record->state != RECORD_OFFLINE;
+        peer->suspected = entry->suspected;
+        peer->record = *record;
+        if (record->node.n_addrs > 0) peer->ref = record->node;
+        pthread_cond_broadcast(&peers->changed);
+    }
+    pthread_mutex_unlock(&peers->lock);
+}
+
+static void on_settle_look(void *user) {
+    struct peers *peers = user;
+    if (!mesh_settled(peers->mesh)) return;
+    net_timer_stop(peers->timer);
+    struct corolla_error why = {.status = COROLLA_NO_CHAIN};
+    bool lonely = gossip_neighbours(mesh_gossip(peers->mesh)) == 0;
+    if (lonely && !mesh_first_error(peers->mesh, &why))
+        err_set(&why, COROLLA_NO_CHAIN, "no server was found: start one on this network, or name one with --join");
+    pthread_mutex_lock(&peers->lock);
+    peers->settled = true;
+    peers->lonely = lonely;
+    peers->why_lonely = why;
+    pthread_cond_broadcast(&peers->changed);
+    pthread_mutex_unlock(&peers->lock);
+}
+
 /* ---- loop thread: links and INFO ------------------------------------------------------------------------------- */
 
 static struct peer *peer_of_link(struct peers *peers, const struct link *link) {
     for (size_t i = 0; i < peers->n; i++)
-        if (peers->peers[i].link == link) return &peers->peers[i];
+        if (peers->list[i]->link == link) return peers->list[i];
     return NULL;
 }
 
@@ -51,12 +144,14 @@ static struct peer *peer_of_link(struct peers *peers, const struct link *link) {
 static void answered(struct peers *peers, struct peer *peer, const struct corolla_error *error) {
     peer->asking = false;
     peer->error = error != NULL ? *error : (struct corolla_error){.status = COROLLA_OK};
+    if (error != NULL) peer_note(peer, error->status);
     pthread_cond_broadcast(&peers->changed);
 }
 
 static void on_dialled(void *user, struct link *link, const struct corolla_error *err) {
     struct peer *peer = user;
     pthread_mutex_lock(&peer->peers->lock);
+    enum msg_kind question = peer->question;
     peer->link = link;
     peer->up = link != NULL;
     if (link == NULL) {
@@ -65,24 +160,31 @@ static void on_dialled(void *user, struct link *link, const struct corolla_error
         answered(peer->peers, peer, &error);
     }
     pthread_mutex_unlock(&peer->peers->lock);
-    if (link != NULL) link_send(link, link_stream_new(link), LINK_URGENT, MSG_INFO_GET, NULL, 0, NULL);
+    if (link != NULL) link_send(link, link_stream_new(link), LINK_URGENT, question, NULL, 0, NULL);
 }
 
+/* Dials those that somebody waits for; each dial asks. */
 static void ask_all(void *user) {
     struct peers *peers = user;
-    for (size_t i = 0; i < peers->n; i++) {
-        struct peer *peer = &peers->peers[i];
+    for (size_t i = 0;; i++) { /* the list grows only on this thread */
         pthread_mutex_lock(&peers->lock);
-        bool ask = peer->asking;
+        struct peer *peer = i < peers->n ? peers->list[i] : NULL;
+        bool ask = peer != NULL && peer->asking && !peer->dialled;
+        struct node_ref ref;
+        if (ask) {
+            peer->dialled = true;
+            ref = peer->ref;
+        }
         pthread_mutex_unlock(&peers->lock);
-        if (ask) net_dial(peers->net, &peer->ref, on_dialled, peer);
+        if (peer == NULL) return;
+        if (ask) net_dial(peers->net, &ref, on_dialled, peer);
     }
 }
 
 /* What the decoder cannot know: that the announcement fits our model. */
 static bool info_plausible(const struct peers *peers, const struct msg_info *info) {
     if (info->begin >= info->end || info->end > info->n_blocks) return false;
-    if (memcmp(info->model, peers->model, ID_SIZE) != 0) return true; /* another model; the chain says so */
+    if (!peers->has_model || memcmp(info->model, peers->model, ID_SIZE) != 0) return true; /* another model; the chain says so */
     return info->n_blocks == peers->n_blocks && info->n_embd == peers->n_embd;
 }
 
@@ -108,6 +210,23 @@ static void on_info(struct peers *peers, struct link *link, const struct message
     pthread_mutex_unlock(&peers->lock);
 }
 
+/* A server that answers INFO_GET so hosts nothing yet. */
+static bool on_not_ready(struct peers *peers, struct link *link, const struct message *msg) {
+    static const uint8_t none[SESSION_SIZE];
+    struct msg_failed failed;
+    struct corolla_error error;
+    if (msg_failed_decode(msg->header, msg->header_size, &failed, &error) != COROLLA_OK) return false; /* remote_on_failed() says so */
+    if (memcmp(failed.session, none, SESSION_SIZE) != 0) return false;
+    pthread_mutex_lock(&peers->lock);
+    struct peer *peer = peer_of_link(peers, link);
+    if (peer != NULL && peer->asking) {
+        err_set(&error, failed.status == COROLLA_OK ? COROLLA_BUSY : failed.status, "%s: %s", peer->label, failed.text);
+        answered(peers, peer, &error);
+    }
+    pthread_mutex_unlock(&peers->lock);
+    return true;
+}
+
 static void on_drain(struct peers *peers, struct link *link) {
     pthread_mutex_lock(&peers->lock);
     struct peer *peer = peer_of_link(peers, link);
@@ -117,12 +236,15 @@ static void on_drain(struct peers *peers, struct link *link) {
 
 static void on_message(void *user, struct link *link, uint32_t stream, struct message *msg) {
     struct peers *peers = user;
+    if (mesh_message(peers->mesh, link, msg)) return;
     switch (msg->kind) {
     case MSG_INFO: on_info(peers, link, msg); break;
     case MSG_DRAIN: on_drain(peers, link); break;
     case MSG_OPENED: remote_on_opened(peers, link, stream, msg); break;
     case MSG_RESULT: remote_on_result(peers, link, stream, msg); break;
-    case MSG_FAILED: remote_on_failed(peers, link, stream, msg); break;
+    case MSG_FAILED:
+        if (!on_not_ready(peers, link, msg)) remote_on_failed(peers, link, stream, msg);
+        break;
     case MSG_INFO_GET:
     case MSG_OPEN:
     case MSG_STEP:
@@ -140,6 +262,7 @@ static void on_up(void *user, struct link *link) {
 
 static void on_down(void *user, struct link *link, enum corolla_status status, const char *why) {
     struct peers *peers = user;
+    mesh_link_down(peers->mesh, link, status);
     log_debug("link.down address=%s status=%s why=%s", link_address(link), corolla_status_name(status), why == NULL ? "" : why);
     pthread_mutex_lock(&peers->lock);
     struct peer *peer = peer_of_link(peers, link);
@@ -156,67 +279,67 @@ static void on_down(void *user, struct link *link, enum corolla_status status, c
 
 /* ---- any thread ------------------------------------------------------------------------------------------------ */
 
-void peers_refresh(struct peers *peers, uint32_t max_age_ms, uint32_t timeout_ms) {
-    uint64_t now_us = clock_us(), deadline_us = now_us + (uint64_t)timeout_ms * 1000;
+void peers_settle(struct peers *peers, uint64_t deadline_us) {
+    pthread_mutex_lock(&peers->lock);
+    while (!peers->settled && clock_us() < deadline_us) peers_cond_wait(&peers->changed, &peers->lock, deadline_us, 1000);
+    pthread_mutex_unlock(&peers->lock);
+}
+
+void peers_ask(struct peers *peers, struct peer *const *wanted, size_t n, uint32_t max_age_ms, uint64_t deadline_us) {
+    uint64_t now_us = clock_us();
     pthread_mutex_lock(&peers->lock);
     bool ask = false;
-    for (size_t i = 0; i < peers->n; i++) {
-        struct peer *peer = &peers->peers[i];
+    for (size_t i = 0; i < n; i++) {
+        struct peer *peer = wanted[i];
         bool fresh = peer->up && peer->has_info && now_us - peer->info_us <= (uint64_t)max_age_ms * 1000;
         if (fresh || peer->asking) continue;
         peer->asking = ask = true;
+        peer->dialled = false;
+        peer->question = MSG_INFO_GET;
     }
     pthread_mutex_unlock(&peers->lock);
     if (ask) net_post(peers->net, ask_all, peers);
     pthread_mutex_lock(&peers->lock);
-    for (size_t i = 0; i < peers->n; i++) {
-        struct peer *peer = &peers->peers[i];
-        while (peer->asking && clock_us() < deadline_us) peers_cond_wait(&peers->changed, &peers->lock, deadline_us, timeout_ms);
+    for (size_t i = 0; i < n; i++) {
+        struct peer *peer = wanted[i];
+        while (peer->asking && clock_us() < deadline_us) peers_cond_wait(&peers->changed, &peers->lock, deadline_us, 1000);
         if (!peer->asking) continue;
         struct corolla_error error;
-        err_set(&error, COROLLA_TIMEOUT, "%s did not answer within %u ms", peer->label, timeout_ms);
+        err_set(&error, COROLLA_TIMEOUT, "%s did not answer within %u ms", peer->label, (unsigned)((clock_us() - now_us) / 1000));
         answered(peers, peer, &error);
     }
     pthread_mutex_unlock(&peers->lock);
 }
 
-/* The time of one block from the speed of the whole span; 0: not known. Routing bounds what is absurd. */
-static float block_us(const struct msg_info *info, float tokens_per_s) {
-    return tokens_per_s > 0 ? 1e6f / tokens_per_s / (float)(info->end - info->begin) : 0;
-}
-
-size_t peers_servers(struct peers *peers, struct route_server out_servers[PEERS_MAX], size_t out_indices[PEERS_MAX]) {
-    size_t n = 0;
+enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg_kind question, uint64_t deadline_us,
+                                struct corolla_error *err) {
     pthread_mutex_lock(&peers->lock);
-    for (size_t i = 0; i < peers->n; i++) {
-        const struct peer *peer = &peers->peers[i];
-        const struct msg_info *info = &peer->info;
-        if (!peer->up || !peer->has_info) continue;
-        struct route_server *server = &out_servers[n];
-        *server = (struct route_server){.label = peer->label, .begin = info->begin, .end = info->end};
-        server->id = le64_get(peer->ref.id.key) + peer->ref.id.instance;
-        memcpy(server->model, info->model, ID_SIZE);
-        server->decode_block_us = block_us(info, info->decode_tokens_per_s);
-        server->prefill_block_us = block_us(info, info->prefill_tokens_per_s);
-        server->rtt_us = peer->rtt_us;
-        server->tokens_max = info->session_tokens_max < info->cache_tokens_left ? info->session_tokens_max : info->cache_tokens_left;
-        server->wires = info->wires;
-        server->draining = info->draining;
-        server->sessions = info->sessions;
-        server->exact = info->exact;
-        server->arithmetic_class = info->arithmetic_class;
-        out_indices[n++] = i;
-    }
+    while (peer->asking && clock_us() < deadline_us) peers_cond_wait(&peers->changed, &peers->lock, deadline_us, 1000);
+    peer->question = question;
+    peer->asking = true;
+    peer->dialled = false;
     pthread_mutex_unlock(&peers->lock);
-    return n;
+    net_post(peers->net, ask_all, peers);
+    pthread_mutex_lock(&peers->lock);
+    while (peer->asking && clock_us() < deadline_us) peers_cond_wait(&peers->changed, &peers->lock, deadline_us, 1000);
+    struct corolla_error error = peer->error;
+    if (peer->asking) err_set(&error, COROLLA_TIMEOUT, "%s did not answer", peer->label);
+    peer->asking = false;
+    pthread_mutex_unlock(&peers->lock);
+    if (err != NULL && error.status != COROLLA_OK) *err = error;
+    return error.status;
 }
 
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error) {
-    bool found = false;
     pthread_mutex_lock(&peers->lock);
+    bool found = false;
     for (size_t i = 0; i < peers->n && !found; i++) {
-        found = peers->peers[i].error.status != COROLLA_OK;
-        if (found) *out_error = peers->peers[i].error;
+        found = peers->list[i]->named && peers->list[i]->error.status != COROLLA_OK;
+        if (found) *out_error = peers->list[i]->error;
+    }
+    if (!found && peers->settled && peers->lonely) {
+        *out_error = peers->why_lonely;
+        found = true;
     }
     pthread_mutex_unlock(&peers->lock);
     return found;
@@ -224,21 +347,16 @@ bool peers_first_error(struct peers *peers, struct corolla_error *out_error) {
 
 /* ---- opening and closing --------------------------------------------------------------------------------------- */
 
+/* The servers of join codes are asked directly as well, so that several swarms that know nothing of each other make one chain. */
 static enum corolla_status add_joins(struct peers *peers, const struct peers_config *config, struct corolla_error *err) {
-    if (config->n_joins == 0)
-        return err_set(err, COROLLA_INVALID, "no servers are named: give the join code of at least one, or choose local");
     for (size_t i = 0; i < config->n_joins; i++) {
-        struct node_ref ref;
-        enum corolla_status status = join_decode(config->joins[i], &ref, err);
+        struct entry entry;
+        enum corolla_status status = entry_parse(config->joins[i], &entry, err);
         if (status != COROLLA_OK) return err_prefix(err, status, "join code %zu", i + 1);
-        bool known = false;
-        for (size_t j = 0; j < peers->n && !known; j++) known = node_id_equal(&peers->peers[j].ref.id, &ref.id);
-        if (known) continue;
-        if (peers->n == PEERS_MAX) return err_set(err, COROLLA_INVALID, "more than %d servers are named", PEERS_MAX);
-        struct peer *peer = &peers->peers[peers->n++];
-        peer->peers = peers;
-        peer->ref = ref;
-        peer_set_label(peer);
+        if (!entry.has_node) continue;
+        struct peer *peer = get_peer(peers, &entry.node);
+        if (peer == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");
+        peer->named = true;
     }
     return COROLLA_OK;
 }
@@ -268,27 +386,56 @@ static int start_loop(struct peers *peers) {
     return rc;
 }
 
+static bool in_use(void *user, const struct link *link) {
+    struct peers *peers = user;
+    return peer_of_link(peers, link) != NULL; /* links are the loop thread's */
+}
+
+static enum corolla_status open_mesh(struct peers *peers, const struct peers_config *config, struct corolla_error *err) {
+    struct mesh_config mesh = {.net = peers->net,
+                               .identity = peers->identity,
+                               .membership = peers->membership,
+                               .home = config->home,
+                               .joins = config->joins,
+                               .n_joins = config->n_joins,
+                               .leaf = true,
+                               .lan = config->lan,
+                               .changed = on_changed,
+                               .in_use = in_use,
+                               .user = peers};
+    enum corolla_status status = mesh_open(&peers->mesh, &mesh, err);
+    if (status != COROLLA_OK) return status;
+    peers->timer = net_timer_new(peers->net, on_settle_look, peers);
+    if (peers->timer == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");
+    net_timer_start(peers->timer, 1, SETTLE_POLL_MS);
+    return COROLLA_OK;
+}
+
+static enum corolla_status open_net(struct peers *peers, const struct peers_config *config, struct corolla_error *err) {
+    struct net_config net;
+    net_config_default(&net);
+    net.identity = peers->identity;
+    net.dial_ms = config->timeout_ms;
+    net.events = (struct net_events){.on_up = on_up, .on_message = on_message, .on_down = on_down, .user = peers};
+    membership_guard(peers->membership, &net);
+    enum corolla_status status = net_open(&peers->net, &net, err);
+    return status == COROLLA_OK ? membership_start(peers->membership, peers->net, err) : status;
+}
+
 enum corolla_status peers_open(struct peers **out_peers, const struct peers_config *config, struct corolla_error *err) {
     struct peers *peers = calloc(1, sizeof *peers);
     if (peers == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");
     pthread_mutex_init(&peers->lock, NULL);
     peers_cond_init(&peers->changed);
-    memcpy(peers->model, config->model, ID_SIZE);
+    peers->has_model = config->model != NULL;
+    if (peers->has_model) memcpy(peers->model, config->model, ID_SIZE);
     peers->n_embd = config->n_embd;
     peers->n_blocks = config->n_blocks;
     enum corolla_status status = add_joins(peers, config, err);
     if (status == COROLLA_OK) status = identity_open(&peers->identity, config->home, err);
     if (status == COROLLA_OK) status = open_membership(peers, config, err);
-    if (status == COROLLA_OK) {
-        struct net_config net;
-        net_config_default(&net);
-        net.identity = peers->identity;
-        net.dial_ms = config->timeout_ms;
-        net.events = (struct net_events){.on_up = on_up, .on_message = on_message, .on_down = on_down, .user = peers};
-        membership_guard(peers->membership, &net);
-        status = net_open(&peers->net, &net, err);
-    }
-    if (status == COROLLA_OK) status = membership_start(peers->membership, peers->net, err);
+    if (status == COROLLA_OK) status = open_net(peers, config, err);
+    if (status == COROLLA_OK) status = open_mesh(peers, config, err);
     if (status == COROLLA_OK && start_loop(peers) != 0) status = err_set(err, COROLLA_NOMEM, "cannot start the network thread");
     if (status != COROLLA_OK) {
         peers_close(peers);
@@ -307,6 +454,8 @@ void peers_close(struct peers *peers) {
     }
     struct remote *left = peers->remotes; /* closed, but the loop had no time for them */
     for (struct remote *r = left; r != NULL; r = r->next) remote_drop_bodies(r);
+    mesh_close(peers->mesh);
+    net_timer_free(peers->timer);
     if (peers->net != NULL) net_close(peers->net);
     while (left != NULL) {
         struct remote *next = left->next;
@@ -315,6 +464,8 @@ void peers_close(struct peers *peers) {
     }
     membership_close(peers->membership);
     identity_close(peers->identity);
+    for (size_t i = 0; i < peers->n; i++) free(peers->list[i]);
+    free(peers->list);
     pthread_cond_destroy(&peers->changed);
     pthread_mutex_destroy(&peers->lock);
     free(peers);

@@ -1,4 +1,8 @@
-/* peers.h - the network side of a remote swarm: an identity, a loop thread without a listener, and the servers of the join codes.
+/* peers.h - the network side of a client: an identity, a loop thread without a listener, its place in the swarm, and the servers
+ * that it knows.
+ *
+ * A server is known by a join code, by its record (gossip), or both. Records say what there is; before a server is used it is
+ * asked itself (INFO), which measures the way to it as well. What failed or refused is left alone for a while.
  *
  * Threads: callers ask through the functions below; the loop thread owns links and streams. What both touch (the table of
  * servers, the states of sessions) is guarded by the one lock. Nobody holds it while calling into net, except to free bodies.
@@ -8,42 +12,57 @@
 
 #include <pthread.h>
 
-#include "mesh/membership.h"
-#include "net/net.h"
+#include "mesh/mesh.h"
 #include "swarm/route.h"
 
 #define PEER_LABEL_MAX 48
-#define PEERS_MAX 64 /* servers whose join codes a user can name */
+#define PEERS_MAX 16384 /* that are known at a time: as many as gossip keeps records */
 
 struct remote;
 
 struct peer {
     struct peers *peers;
     struct node_ref ref;
+    uint64_t digest;
     char label[PEER_LABEL_MAX]; /* for messages: "server " and the start of the node id */
     struct link *link;          /* loop thread only; NULL: not connected */
+    bool named;                 /* by a join code */
     bool up;
-    bool asking;   /* an INFO is on its way */
-    bool has_info; /* info holds an answer, of info_us */
+    enum msg_kind question; /* MSG_INFO_GET, or what an owner asks: each is answered by INFO */
+    bool asking;     /* somebody waits for its INFO ... */
+    bool dialled;    /* ... which the loop thread sees to */
+    bool has_info;   /* info holds an answer, of info_us */
+    bool has_record; /* record holds what the swarm says of it */
+    bool suspected;
     uint64_t info_us;
     struct msg_info info;
+    struct record record;
     uint32_t rtt_us;
+    uint32_t strikes;           /* failures since the last success */
+    uint64_t banned_until_us;   /* by a failure or a refusal */
     struct corolla_error error; /* why the last asking failed; status OK: it did not */
+    uint32_t uses;              /* hops of sessions that point here */
 };
 
 struct peers {
     struct identity *identity;
     struct membership *membership;
     struct net *net;
+    struct mesh *mesh;
+    struct net_timer *timer; /* loop thread only: until the mesh has settled */
     pthread_t thread;
     bool running;
+    bool has_model;
     uint32_t n_embd, n_blocks; /* of our model */
     uint8_t model[ID_SIZE];
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* an answer about a server came */
-    size_t n;
-    struct peer peers[PEERS_MAX];
+    pthread_cond_t changed; /* something about the table changed */
+    bool settled;           /* what the swarm had to say has come */
+    bool lonely;            /* ... and that was nothing: why_lonely says why */
+    struct corolla_error why_lonely;
+    size_t n, capacity;
+    struct peer **list;
 
     struct remote *remotes; /* loop thread only: the sessions, until it frees them */
 };
@@ -52,22 +71,27 @@ struct peers_config {
     const char *home;
     const char *const *joins;
     size_t n_joins;
-    uint32_t timeout_ms; /* for dialling */
-    uint8_t model[ID_SIZE];
+    bool lan;
+    uint32_t timeout_ms;  /* for dialling */
+    const uint8_t *model; /* NULL: servers of all models are kept, and none can be used */
     uint32_t n_embd, n_blocks;
 };
 enum corolla_status peers_open(struct peers **out_peers, const struct peers_config *config, struct corolla_error *err);
 /* No session may be in use any more. */
 void peers_close(struct peers *peers);
 
-/* Asks all servers that are not connected or whose INFO is older than max_age_ms, and waits for the answers. Any thread. */
-void peers_refresh(struct peers *peers, uint32_t max_age_ms, uint32_t timeout_ms);
-
-/* What is known of the servers that are connected. out_indices[i] is the peer of out_servers[i]; the labels live as long as peers.
- * Any thread. */
-size_t peers_servers(struct peers *peers, struct route_server out_servers[PEERS_MAX], size_t out_indices[PEERS_MAX]);
-/* The error of the first server that did not answer, or false. Any thread. */
+/* Waits until the swarm told what it has, or the deadline (clock_us). Any thread. */
+void peers_settle(struct peers *peers, uint64_t deadline_us);
+/* Asks those of the peers that are not connected or whose INFO is older than max_age_ms, and waits for the answers. Any thread. */
+void peers_ask(struct peers *peers, struct peer *const *wanted, size_t n, uint32_t max_age_ms, uint64_t deadline_us);
+/* Asks one of them as its owner to pause or resume (MSG_PAUSE, MSG_RESUME). Any thread. */
+enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg_kind question, uint64_t deadline_us,
+                                struct corolla_error *err);
+/* The error of the first named server that did not answer, or of the entries of the swarm; false: there is none. Any thread. */
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error);
+
+/* What a session has seen of a server: OK ends its strikes; refusals and failures make others preferred for a while. The lock is held. */
+void peer_note(struct peer *peer, enum corolla_status status);
 
 /* pthread condition variables here count by the monotonic clock. */
 void peers_cond_init(pthread_cond_t *cond);

@@ -32,13 +32,17 @@ void remote_drop_bodies(struct remote *remote) {
 
 void remote_free(struct remote *remote) {
     if (remote == NULL) return;
+    pthread_mutex_lock(&remote->peers->lock);
+    for (uint32_t i = 0; i < remote->n_hops; i++) remote->hops[i].peer->uses--;
+    pthread_mutex_unlock(&remote->peers->lock);
     pthread_cond_destroy(&remote->changed);
     free(remote->rows);
     free(remote->hops);
     free(remote);
 }
 
-static struct remote *remote_new(struct corolla_swarm *swarm, const struct route *route, const size_t *peer_indices, uint32_t max_tokens) {
+static struct remote *remote_new(struct corolla_swarm *swarm, const struct choice *choice, uint32_t max_tokens) {
+    const struct route *route = &choice->route;
     size_t values, bytes;
     uint32_t chunk = max_tokens < REMOTE_CHUNK ? max_tokens : REMOTE_CHUNK;
     if (!size_mul(chunk, swarm->model->info.n_embd, &values) || !size_mul(values, sizeof(float), &bytes)) return NULL;
@@ -56,12 +60,17 @@ static struct remote *remote_new(struct corolla_swarm *swarm, const struct route
         return NULL;
     }
     remote->n_hops = route->n_hops;
+    pthread_mutex_lock(&swarm->peers->lock);
     for (uint32_t i = 0; i < route->n_hops; i++) {
         struct remote_hop *hop = &remote->hops[i];
-        const struct peer *peer = &swarm->peers->peers[peer_indices[route->hops[i].server]]; /* ref and label never change */
-        *hop = (struct remote_hop){.remote = remote, .ref = peer->ref, .begin = route->hops[i].begin, .end = route->hops[i].end};
+        struct peer *peer = choice->peers[route->hops[i].server];
+        *hop = (struct remote_hop){.remote = remote, .peer = peer, .ref = peer->ref};
+        hop->begin = route->hops[i].begin;
+        hop->end = route->hops[i].end;
         snprintf(hop->label, sizeof hop->label, "%s (blocks %u:%u)", peer->label, hop->begin, hop->end);
+        peer->uses++;
     }
+    pthread_mutex_unlock(&swarm->peers->lock);
     rand_bytes(remote->id, sizeof remote->id);
     return remote;
 }
@@ -96,6 +105,9 @@ static enum corolla_status wait_open(struct remote *remote, uint32_t timeout_ms,
     struct patience patience = patience_from_now("not every server opened the session", timeout_ms);
     pthread_mutex_lock(&remote->peers->lock);
     while (status == COROLLA_OK && (remote->failed || remote->n_open < remote->n_hops)) status = wait_more(remote, &patience, err);
+    for (uint32_t i = 0; i < remote->n_hops; i++)
+        if (remote->hops[i].opened || status == COROLLA_TIMEOUT)
+            peer_note(remote->hops[i].peer, remote->hops[i].opened ? COROLLA_OK : status);
     pthread_mutex_unlock(&remote->peers->lock);
     return status;
 }
@@ -226,9 +238,9 @@ static void remote_close(struct corolla_session *session) {
 
 static const struct session_ops remote_ops = {.step = remote_step, .logits = remote_logits, .close = remote_close};
 
-enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct route *route,
-                                const size_t *peer_indices, uint32_t max_tokens, struct corolla_error *err) {
-    struct remote *remote = remote_new(swarm, route, peer_indices, max_tokens);
+enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,
+                                uint32_t max_tokens, struct corolla_error *err) {
+    struct remote *remote = remote_new(swarm, choice, max_tokens);
     if (remote == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     session_init(&remote->base, &remote_ops, swarm->model, max_tokens);
     net_post(remote->peers->net, remote_loop_open, remote);

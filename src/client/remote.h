@@ -13,7 +13,7 @@
 #ifndef COROLLA_CLIENT_REMOTE_H
 #define COROLLA_CLIENT_REMOTE_H
 
-#include "client/peers.h"
+#include "client/choose.h"
 #include "client/session.h"
 #include "client/swarm.h"
 
@@ -24,7 +24,9 @@ enum hop_state { HOP_DIALLING, HOP_OPENING, HOP_OPEN };
 
 struct remote_hop {
     struct remote *remote;
+    struct peer *peer; /* never NULL */
     struct node_ref ref;
+    bool opened; /* guarded by peers->lock */
     uint32_t begin, end;
     char label[PEER_LABEL_MAX + 32]; /* "server ... (blocks a:b)" */
     struct link *link;               /* loop thread only */
@@ -72,8 +74,8 @@ struct remote {
     float *rows; /* [chunk, n_embd] */
 };
 
-enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct route *route,
-                                const size_t *peer_indices, uint32_t max_tokens, struct corolla_error *err);
+enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,
+                                uint32_t max_tokens, struct corolla_error *err);
 
 /* Loop thread; posted by the caller's side. user: struct remote. */
 void remote_loop_open(void *user);

@@ -43,10 +43,18 @@ static void fail_locking(struct remote *remote, const struct corolla_error *erro
     pthread_mutex_unlock(&remote->peers->lock);
 }
 
+/* What a hop did counts for who is chosen later. */
+static void note(struct remote *remote, const struct remote_hop *hop, enum corolla_status status) {
+    pthread_mutex_lock(&remote->peers->lock);
+    peer_note(hop->peer, status);
+    pthread_mutex_unlock(&remote->peers->lock);
+}
+
 static void peer_fault(struct remote *remote, struct remote_hop *hop, const char *what) {
     struct corolla_error error;
     err_set(&error, COROLLA_PEER_FAULT, "%s broke the protocol: %s", hop->label, what);
     link_close(hop->link, COROLLA_PEER_FAULT, what); /* on_down comes later, behind our better message */
+    note(remote, hop, COROLLA_PEER_FAULT);
     fail_locking(remote, &error, true);
 }
 
@@ -91,6 +99,7 @@ static void on_hop_dialled(void *user, struct link *link, const struct corolla_e
     if (link == NULL) {
         struct corolla_error error = *err;
         err_prefix(&error, error.status, "%s", hop->label);
+        note(remote, hop, error.status);
         fail_locking(remote, &error, true);
         return;
     }
@@ -142,6 +151,7 @@ void remote_on_opened(struct peers *peers, struct link *link, uint32_t stream, c
     uint32_t index = (uint32_t)(hop - remote->hops);
     memcpy(index == 0 ? remote->step.secret : remote->step.hops[index - 1].secret, opened.secret, SECRET_SIZE);
     pthread_mutex_lock(&peers->lock);
+    hop->opened = true;
     if (++remote->n_open == remote->n_hops) pthread_cond_broadcast(&remote->changed);
     pthread_mutex_unlock(&peers->lock);
 }
@@ -281,7 +291,9 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     }
     describe_failure(remote, hop, &failed, &error);
     bool for_good = hop->state != HOP_OPEN || error.status == COROLLA_PEER_LOST || error.status == COROLLA_NO_SESSION;
+    const struct remote_hop *culprit = find_culprit(remote, &failed);
     pthread_mutex_lock(&peers->lock);
+    if (for_good) peer_note(culprit != NULL ? culprit->peer : hop->peer, error.status);
     if (for_good || failed.epoch >= remote->epoch) fail(remote, &error, for_good);
     pthread_mutex_unlock(&peers->lock);
 }
@@ -295,6 +307,7 @@ void remote_on_down(struct peers *peers, const struct link *link, enum corolla_s
             struct corolla_error error;
             enum corolla_status lost = status == COROLLA_PEER_FAULT ? COROLLA_PEER_FAULT : COROLLA_PEER_LOST;
             err_set(&error, lost, "%s: the connection was lost: %s", hop->label, why == NULL ? "no reason is known" : why);
+            if (status != COROLLA_OK) note(remote, hop, lost);
             fail_locking(remote, &error, true);
         }
     }

@@ -9,14 +9,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "client/choose.h"
 #include "client/local.h"
-#include "client/peers.h"
 #include "client/remote.h"
 
 #define TIMEOUT_DEFAULT_MS 10000
+#define OPEN_TRIES 4     /* chains that are tried for one session */
 #define INFO_AGE_MS 5000 /* how old a server's word on its load may be when a session is opened */
 
 void corolla_swarm_config_default(struct corolla_swarm_config *config) {
@@ -64,20 +66,13 @@ enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidde
 
 /* ---- chains ---------------------------------------------------------------------------------------------------- */
 
-struct choice { /* a chain and what its indices mean */
-    struct route route;
-    struct route_server servers[PEERS_MAX];
-    size_t peer_indices[PEERS_MAX];
-};
-
 /* Remembers the chain for corolla_swarm_chain, and warns once when it is not exact. */
 static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
     const struct route *route = &choice->route;
-    struct peers *peers = swarm->peers;
     struct corolla_hop hops[HOPS_MAX];
-    pthread_mutex_lock(&peers->lock);
+    pthread_mutex_lock(&swarm->peers->lock);
     for (uint32_t i = 0; i < route->n_hops; i++) {
-        const struct peer *peer = &peers->peers[choice->peer_indices[route->hops[i].server]];
+        const struct peer *peer = choice->peers[route->hops[i].server];
         struct corolla_hop *hop = &hops[i];
         *hop = (struct corolla_hop){.begin = route->hops[i].begin, .end = route->hops[i].end, .exact = peer->info.exact};
         _Static_assert(sizeof hop->node >= NODE_ID_TEXT && sizeof hop->name >= NAME_SIZE, "a hop holds a node's id and name");
@@ -86,7 +81,7 @@ static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
         hop->decode_tokens_per_s = peer->info.decode_tokens_per_s;
         hop->prefill_tokens_per_s = peer->info.prefill_tokens_per_s;
     }
-    pthread_mutex_unlock(&peers->lock);
+    pthread_mutex_unlock(&swarm->peers->lock);
     pthread_mutex_lock(&swarm->lock);
     memcpy(swarm->hops, hops, route->n_hops * sizeof *hops);
     swarm->n_hops = route->n_hops;
@@ -97,39 +92,41 @@ static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
     if (warn) log_warn("chain.inexact hops=%u reason=\"no exact chain covers all blocks, or the wire has 16 bits\"", route->n_hops);
 }
 
-/* The best chain with room for the session; without room anywhere the best one at all, whose servers then say what is left. */
-static enum corolla_status choose_chain(struct corolla_swarm *swarm, uint32_t max_tokens, struct choice *choice,
-                                        struct corolla_error *err) {
-    struct route_request request = {.n_blocks = swarm->model->info.n_blocks, .tokens = max_tokens};
-    request.wire = swarm->wire;
-    request.exact = swarm->want_exact;
-    memcpy(request.model, swarm->peers->model, ID_SIZE);
-    size_t n = peers_servers(swarm->peers, choice->servers, choice->peer_indices);
-    struct corolla_error missing = {.status = COROLLA_OK}, error = {.status = COROLLA_OK};
-    bool some_missing = peers_first_error(swarm->peers, &missing);
-    if (n == 0 && some_missing) {
-        if (err != NULL) *err = missing;
-        return missing.status;
-    }
-    enum corolla_status status = route_find(&request, choice->servers, n, &choice->route, &error);
-    if (status == COROLLA_NO_CHAIN && some_missing) err_set(&error, status, "%s (%s)", error.message, missing.message);
-    if (status == COROLLA_OK)
-        remember(swarm, choice);
-    else if (err != NULL)
-        *err = error;
+/* again: after a server failed or refused, when only others will do. */
+static enum corolla_status choose(struct corolla_swarm *swarm, uint32_t max_tokens, bool again, struct choice *out_choice,
+                                  struct corolla_error *err) {
+    struct choose_config config = {.tokens = max_tokens, .wire = swarm->wire, .exact = swarm->want_exact, .forgive = !again};
+    config.model = swarm->peers->model;
+    config.n_blocks = swarm->peers->n_blocks;
+    config.age_ms = INFO_AGE_MS;
+    config.deadline_us = clock_us() + (uint64_t)swarm->timeout_ms * 1000;
+    enum corolla_status status = choose_route(swarm->peers, &config, out_choice, err);
+    if (status == COROLLA_OK) remember(swarm, out_choice);
     return status;
+}
+
+/* Whether another chain may do better than one whose opening failed so. */
+static bool worth_another(enum corolla_status status) {
+    return status != COROLLA_CANCELLED && status != COROLLA_NOMEM && status != COROLLA_INVALID && status != COROLLA_TOO_LONG;
 }
 
 enum corolla_status swarm_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
                                        struct corolla_error *err) {
     if (swarm->span != NULL) return local_open(out_session, swarm, max_tokens, err);
-    peers_refresh(swarm->peers, INFO_AGE_MS, swarm->timeout_ms);
-    struct choice *choice = malloc(sizeof *choice);
-    if (choice == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
-    enum corolla_status status = choose_chain(swarm, max_tokens, choice, err);
-    if (status == COROLLA_OK) status = remote_open(out_session, swarm, &choice->route, choice->peer_indices, max_tokens, err);
-    free(choice);
-    return status;
+    struct corolla_error first = {.status = COROLLA_OK};
+    for (uint32_t try = 0; try < OPEN_TRIES; try++) {
+        struct choice choice = {.n = 0};
+        struct corolla_error error = {.status = COROLLA_OK};
+        enum corolla_status status = choose(swarm, max_tokens, try > 0, &choice, &error);
+        bool chosen = status == COROLLA_OK;
+        if (chosen) status = remote_open(out_session, swarm, &choice, max_tokens, &error);
+        choice_clear(&choice);
+        if (status == COROLLA_OK) return status;
+        if (try == 0) first = error; /* what follows is its consequence */
+        if (!chosen || !worth_another(status)) break;
+    }
+    if (err != NULL) *err = first;
+    return first.status;
 }
 
 size_t corolla_swarm_chain(struct corolla_swarm *swarm, struct corolla_hop *out_hops, size_t max) {
@@ -174,16 +171,14 @@ static enum corolla_status open_local(struct corolla_swarm *swarm, const struct 
 static enum corolla_status open_remote(struct corolla_swarm *swarm, const struct corolla_swarm_config *config, struct corolla_error *err) {
     const struct corolla_model_info *info = &swarm->model->info;
     struct peers_config peers = {.home = config->home, .joins = config->joins, .n_joins = config->n_joins, .timeout_ms = swarm->timeout_ms};
+    struct choice choice = {.n = 0};
     peers.n_embd = info->n_embd;
     peers.n_blocks = info->n_blocks;
-    memcpy(peers.model, model_file_id(swarm->model->file), ID_SIZE);
+    peers.lan = config->lan;
+    peers.model = model_file_id(swarm->model->file);
     enum corolla_status status = peers_open(&swarm->peers, &peers, err);
-    if (status != COROLLA_OK) return status;
-    peers_refresh(swarm->peers, 0, swarm->timeout_ms);
-    struct choice *choice = malloc(sizeof *choice);
-    if (choice == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");
-    status = choose_chain(swarm, 0, choice, err);
-    free(choice);
+    if (status == COROLLA_OK) status = choose(swarm, 0, false, &choice, err);
+    choice_clear(&choice);
     return status;
 }
 

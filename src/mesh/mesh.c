@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/dirs.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "crypto/rand.h"
@@ -13,12 +14,11 @@
 #include "mesh/peers_file.h"
 #include "net/lan.h"
 
-#define ENTRIES_MAX 64           /* that a user names */
-#define SAVE_MS 60000            /* between two writings of the remembered peers */
-#define FIRST_SAVE_MS 3000       /* a short life is remembered as well */
-#define REMEMBERED_HINTS_MAX 16  /* of the remembered peers, the best ones */
-#define LAN_WAIT_MS 700          /* answers on a LAN come within this */
-#define RECORDS_WAIT_MS 3000     /* a neighbour that says nothing of others for so long has nothing to say */
+#define ENTRIES_MAX 64          /* that a user names */
+#define SAVE_MS 2000            /* between two looks at the remembered peers */
+#define REMEMBERED_HINTS_MAX 16 /* of the remembered peers, the best ones */
+#define LAN_WAIT_MS 700         /* answers on a LAN come within this */
+#define RECORDS_WAIT_MS 3000    /* a neighbour that says nothing of others for so long has nothing to say */
 
 enum entry_state { ENTRY_ASKED, ENTRY_LINKED, ENTRY_FAILED };
 
@@ -35,6 +35,7 @@ struct mesh {
     struct net_timer *timer, *save_timer;
     struct lan *lan;
     struct peers_file *peers;
+    uint64_t peers_due_ms;
     uint64_t opened_ms;
     bool asked; /* the entries */
     size_t n_entries;
@@ -83,7 +84,10 @@ static void on_dialled(void *user, struct link *link, const struct corolla_error
     struct mesh_dial *dial = user;
     struct mesh *mesh = dial->mesh;
     note_entry(entry_of(mesh, &dial->node.id), link != NULL ? NULL : err);
-    peers_file_note(mesh->peers, &dial->node, link != NULL);
+    if (link != NULL)
+        peer_list_linked(peers_file_list(mesh->peers), &dial->node, NULL);
+    else
+        peer_list_failed(peers_file_list(mesh->peers), &dial->node.id);
     if (link == NULL) log_debug("mesh_dial_failed why=\"%s\"", err->message);
     gossip_dialled(mesh->gossip, &dial->node.id, link, clock_life_ms());
     free(dial);
@@ -135,6 +139,7 @@ static void world_changed(void *user, const struct gossip_entry *entry, enum gos
     node_id_format(&entry->record->node.id, id);
     log_debug("record_%s node=%.16s state=%d blocks=%u:%u", words[what], id, (int)entry->record->state, entry->record->begin,
               entry->record->end);
+    if (what == GOSSIP_NEW) peer_list_heard(peers_file_list(mesh->peers), &entry->record->node, entry->record->model);
     if (mesh->config.changed != NULL) mesh->config.changed(mesh->config.user, entry, what);
 }
 
@@ -159,9 +164,10 @@ static void on_found(void *user, const struct node_ref *node) {
     plan_tick(mesh);
 }
 
-static void hint_remembered(void *user, const struct node_ref *node) {
-    struct mesh *mesh = user;
-    gossip_hint(mesh->gossip, node, clock_life_ms());
+static void hint_remembered(struct mesh *mesh) {
+    const struct peer_list *list = peers_file_list(mesh->peers);
+    uint32_t n = peer_list_count(list);
+    for (uint32_t i = 0; i < n && i < REMEMBERED_HINTS_MAX; i++) gossip_hint(mesh->gossip, &list->peers[i].ref, clock_life_ms());
 }
 
 static void ask_entries(void *user) {
@@ -173,7 +179,7 @@ static void ask_entries(void *user) {
         else
             net_dial_address(mesh->config.net, e->entry.address, on_address_linked, e);
     }
-    peers_file_best(mesh->peers, REMEMBERED_HINTS_MAX, hint_remembered, mesh);
+    hint_remembered(mesh);
     mesh->asked = true;
     plan_tick(mesh);
 }
@@ -194,9 +200,9 @@ static enum corolla_status parse_entries(struct mesh *mesh, struct corolla_error
 
 static void on_save(void *user) {
     struct mesh *mesh = user;
-    for (const struct gossip_entry *e = NULL; (e = gossip_each(mesh->gossip, e)) != NULL;)
-        if (!e->suspected && e->record->state != RECORD_OFFLINE) peers_file_seen(mesh->peers, &e->record->node, e->record->model);
-    peers_file_save(mesh->peers);
+    uint64_t now_ms = clock_life_ms();
+    if (now_ms >= mesh->peers_due_ms || peer_list_dirty(peers_file_list(mesh->peers)))
+        mesh->peers_due_ms = peers_file_tick(mesh->peers, now_ms);
 }
 
 static enum corolla_status open_gossip(struct mesh *mesh, struct corolla_error *err) {
@@ -217,7 +223,7 @@ static enum corolla_status open_timers(struct mesh *mesh, struct corolla_error *
     mesh->timer = net_timer_new(mesh->config.net, on_tick, mesh);
     mesh->save_timer = net_timer_new(mesh->config.net, on_save, mesh);
     if (mesh->timer == NULL || mesh->save_timer == NULL) return err_set(err, COROLLA_NOMEM, "no memory for the timers of the swarm");
-    net_timer_start(mesh->save_timer, FIRST_SAVE_MS, SAVE_MS);
+    net_timer_start(mesh->save_timer, SAVE_MS, SAVE_MS);
     plan_tick(mesh);
     return COROLLA_OK;
 }
@@ -228,7 +234,9 @@ enum corolla_status mesh_open(struct mesh **out, const struct mesh_config *confi
     mesh->config = *config;
     mesh->opened_ms = clock_life_ms();
     enum corolla_status status = parse_entries(mesh, err);
-    if (status == COROLLA_OK) status = peers_file_open(&mesh->peers, config->home, err);
+    char home[DIR_PATH_MAX];
+    if (status == COROLLA_OK) status = dirs_home(config->home, home, err);
+    if (status == COROLLA_OK) status = peers_file_open(&mesh->peers, home, err);
     if (status == COROLLA_OK) status = open_gossip(mesh, err);
     if (status == COROLLA_OK) status = open_timers(mesh, err);
     if (status == COROLLA_OK && config->lan) status = lan_open(&mesh->lan, config->net, on_found, mesh, err);
@@ -243,7 +251,6 @@ enum corolla_status mesh_open(struct mesh **out, const struct mesh_config *confi
 
 void mesh_close(struct mesh *mesh) {
     if (mesh == NULL) return;
-    if (mesh->gossip != NULL && mesh->peers != NULL) on_save(mesh);
     lan_close(mesh->lan);
     net_timer_free(mesh->timer);
     net_timer_free(mesh->save_timer);

@@ -12,6 +12,7 @@
 #ifndef COROLLA_MESH_MESH_H
 #define COROLLA_MESH_MESH_H
 
+#include "mesh/membership.h"
 #include "net/net.h"
 #include "swarm/gossip.h"
 
@@ -20,8 +21,9 @@ struct mesh;
 struct mesh_config {
     struct net *net; /* open, and not running yet; borrowed */
     const struct identity *identity;
-    const char *home;         /* of the remembered peers; NULL: the default */
-    const char *const *joins; /* entries of the user: join codes, or HOST or HOST:PORT */
+    const struct membership *membership; /* NULL: an open swarm */
+    const char *home;                    /* of the remembered peers; NULL: the default */
+    const char *const *joins;            /* entries of the user: join codes, or HOST or HOST:PORT */
     size_t n_joins;
     bool leaf; /* a client */
     bool lan;  /* look for others on the local network, and answer them */

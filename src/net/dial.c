@@ -23,7 +23,7 @@
 #define CANDIDATES_MAX 8      /* addresses tried in one dial */
 #define PER_NAME_MAX 3        /* of them from one name of a node */
 #define NAME_ADDRESSES_MAX 64 /* of a name without a node, among which the candidates are chosen */
-#define WHY_SIZE 256           /* a refusal's reason, and that it was one */
+#define WHY_SIZE 256          /* a refusal's reason, and that it was one */
 
 struct waiter {
     struct waiter *next;

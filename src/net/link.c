@@ -370,4 +370,3 @@ void link_close(struct link *link, enum corolla_status status, const char *why) 
     link_resume(link); /* credit may have to come in before all is out */
     link_pump(link);
 }
-

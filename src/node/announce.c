@@ -14,7 +14,7 @@
 
 static enum record_state state_of(const struct node *node) {
     if (node->drain & NODE_DRAIN_LEAVING) return RECORD_OFFLINE;
-    if (!node->host) return node->state;
+    if (!node->host || node->drain & NODE_DRAIN_MOVING) return node->state;
     return node->drain ? RECORD_DRAINING : RECORD_ONLINE;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "base/log.h"
 
 #define RETRY_BUSY_MS 250      /* about a few turns */
@@ -18,7 +19,14 @@ static void tell(struct node *node, struct link *link, uint32_t stream, enum msg
 static uint64_t tokens_left(const struct node *node) { return node->host ? span_kv_tokens_left(node->host->span) : 0; }
 
 void answer_info(struct node *node, struct link *link, uint32_t stream) {
+    static const uint8_t none[SESSION_SIZE];
     struct msg_info *info = &node->info;
+    if (info->begin >= info->end) {
+        struct corolla_error error;
+        err_set(&error, COROLLA_BUSY, "this server does not know yet what it will host: try again later");
+        answer_failed(node, link, stream, &(struct answer_about){.session = none}, &error);
+        return;
+    }
     info->cache_tokens_left = tokens_left(node);
     info->decode_tokens_per_s = node->host ? node->host->measure.decode_tokens_per_s : 0;
     info->prefill_tokens_per_s = node->host ? node->host->measure.prefill_tokens_per_s : 0;

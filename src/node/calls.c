@@ -90,16 +90,19 @@ struct host *node_give(struct node *node) {
     return r.host;
 }
 
-static void do_drain(void *user) {
-    const struct request *r = user;
-    struct node *node = r->node;
+void node_drain(struct node *node, enum node_drain why, bool on) {
     bool was = node->limits.draining;
-    node->drain = r->on ? node->drain | r->why : node->drain & ~(unsigned)r->why;
+    node->drain = on ? node->drain | why : node->drain & ~(unsigned)why;
     node->limits.draining = node->drain != 0;
     announce(node);
     if (was || !node->limits.draining) return;
     for (struct peer *peer = node->peers; peer; peer = peer->next)
         link_send(peer->link, link_stream_new(peer->link), LINK_URGENT, MSG_DRAIN, NULL, 0, NULL);
+}
+
+static void do_drain(void *user) {
+    const struct request *r = user;
+    node_drain(r->node, r->why, r->on);
 }
 
 void node_set_drain(struct node *node, enum node_drain why, bool on) {

@@ -12,12 +12,13 @@
 #include "crypto/rand.h"
 #include "swarm/place.h"
 
-#define SETTLE_MS 4000          /* what the swarm tells a newcomer comes within this */
-#define WISH_MS 1200            /* until the wishes of all who join at once are known to all: gossip needs less than a second */
-#define DRAIN_MS 300000         /* for sessions to end before a move */
+#define SETTLE_MS 4000  /* what the swarm tells a newcomer comes within this */
+#define WISH_MS 1200    /* until the wishes of all who join at once are known to all: gossip needs less than a second */
+#define DRAIN_MS 300000 /* for sessions to end before a move */
 #define POLL_MS 50
 #define DRAIN_POLL_MS 500
-#define SPEED_UNKNOWN 1000.0f   /* tokens per second of one block, of a server that has not measured itself */
+#define HOLE_MS 5000          /* between looks whether some block has no holder */
+#define SPEED_UNKNOWN 1000.0f /* tokens per second of one block, of a server that has not measured itself */
 
 struct control {
     struct control_config config;
@@ -38,7 +39,11 @@ struct view {
     bool failed;
 };
 
-static float speed_of(const struct record *r) { return r->decode_block_us > 0 ? 1e6f / r->decode_block_us : SPEED_UNKNOWN; }
+/* Through the whole span: what the server adds to each of its blocks. */
+static float speed_of(const struct record *r) {
+    float per_block = r->decode_block_us > 0 ? 1e6f / r->decode_block_us : SPEED_UNKNOWN;
+    return per_block / (float)(r->end - r->begin);
+}
 
 static bool same_model(const struct record *a, const struct msg_info *info) {
     return memcmp(a->model, info->model, ID_SIZE) == 0 && a->n_blocks == info->n_blocks;
@@ -46,9 +51,11 @@ static bool same_model(const struct record *a, const struct msg_info *info) {
 
 static void view_add(struct view *v, uint64_t digest, const struct record *r) {
     struct place_server server = {.node = digest, .begin = r->begin, .end = r->end, .tokens_per_s = speed_of(r)};
+    server.joining = r->state == RECORD_LOADING;
+    server.leaving = r->state == RECORD_DRAINING;
     if (r->state == RECORD_JOINING)
         v->joining[v->n_joining++] = server;
-    else if (r->state == RECORD_ONLINE || r->state == RECORD_LOADING)
+    else if (r->state != RECORD_OFFLINE)
         v->servers[v->n++] = server;
 }
 
@@ -175,10 +182,11 @@ static bool pause_ms(struct control *c, uint64_t ms) {
 }
 
 /* The host, when its sessions are gone; NULL when it is time to stop. */
-static struct host *drain(struct control *c) {
+static struct host *drain(struct control *c, const struct host_config *next) {
     struct node *node = c->config.node;
     uint64_t deadline_ms = clock_us() / 1000 + DRAIN_MS;
     node_set_drain(node, NODE_DRAIN_MOVING, true);
+    node_plan(node, RECORD_LOADING, next->begin, next->end); /* so that nobody else goes there */
     for (;;) {
         struct host *host = node_give(node);
         if (host) return host;
@@ -188,7 +196,8 @@ static struct host *drain(struct control *c) {
 }
 
 /* The new host, loaded beside the old one or, where memory is short, in its place; *old is then NULL. */
-static enum corolla_status load_beside(const struct host_config *config, struct host **old, struct host **out_host, struct corolla_error *err) {
+static enum corolla_status load_beside(const struct host_config *config, struct host **old, struct host **out_host,
+                                       struct corolla_error *err) {
     enum corolla_status status = host_load(out_host, config, err);
     if (status != COROLLA_NOMEM) return status;
     host_free(*old);
@@ -200,12 +209,12 @@ static void move(struct control *c, uint32_t begin) {
     struct node *node = c->config.node;
     struct host_config config = c->config.host;
     struct corolla_error err = {0};
-    struct host *old = drain(c), *host = NULL;
-    if (!old) return;
+    struct host *host = NULL;
     config.end = begin + (config.end - config.begin);
     config.begin = begin;
     log_info("moving from=%u:%u to=%u:%u", c->config.host.begin, c->config.host.end, config.begin, config.end);
-    node_plan(node, RECORD_LOADING, config.begin, config.end);
+    struct host *old = drain(c, &config);
+    if (!old) return;
     enum corolla_status status = load_beside(&config, &old, &host, &err);
     if (status != COROLLA_OK) log_warn("move_failed why=\"%s\"", err.message);
     if (status != COROLLA_OK && !old) status = host_load(&old, &c->config.host, &err);
@@ -226,15 +235,39 @@ static uint64_t random_u64(void) {
     return value;
 }
 
-/* Whether to move, and where. */
+static bool has_hole(const struct view *v, uint32_t n_blocks) {
+    for (uint32_t block = 0; block < n_blocks; block++) {
+        bool held = false;
+        for (size_t i = 0; i < v->n && !held; i++)
+            held = !v->servers[i].leaving && v->servers[i].begin <= block && block < v->servers[i].end;
+        if (!held) return true;
+    }
+    return false;
+}
+
+/* Nobody can use the model: looks come soon, at random times all the same. */
+static void hasten(struct place_watch *watch) {
+    uint64_t soonest_ms = clock_life_ms() + random_u64() % HOLE_MS;
+    if (watch->due_ms > clock_life_ms() + HOLE_MS) watch->due_ms = soonest_ms;
+}
+
+/* Whether it is time to move, and where. */
 static bool worth_moving(struct control *c, struct place_watch *watch, uint32_t *out_begin) {
     struct node *node = c->config.node;
     struct view v;
     bool moves = false;
     if (view_open(&v, c)) {
-        for (size_t i = 0; i < v.n_joining; i++) v.servers[v.n++] = v.joining[i]; /* they will be there */
+        for (size_t i = 0; i < v.n_joining; i++) {
+            v.joining[i].joining = true; /* they will be there, or near it */
+            v.servers[v.n++] = v.joining[i];
+        }
+        if (has_hole(&v, node->info.n_blocks)) hasten(watch);
+        if (watch->due_ms > clock_life_ms()) {
+            view_close(&v);
+            return false;
+        }
         moves = place_watch_look(watch, v.servers, v.n, node->info.n_blocks, node_id_digest(&net_self(node->net)->id), clock_life_ms(),
-                                 random_u64(), out_begin) == PLACE_MOVE;
+                                 random_u64(), out_begin);
     }
     view_close(&v);
     return moves;
@@ -245,10 +278,12 @@ static void *control_main(void *user) {
     struct place_watch watch;
     place_watch_init(&watch, clock_life_ms(), random_u64());
     for (;;) {
-        uint64_t now_ms = clock_life_ms();
+        uint64_t now_ms = clock_life_ms(), wait_ms = watch.due_ms > now_ms ? watch.due_ms - now_ms : 0;
         uint32_t begin;
-        if (pause_ms(c, watch.due_ms > now_ms ? watch.due_ms - now_ms : 0)) return NULL;
-        if (worth_moving(c, &watch, &begin)) move(c, begin);
+        if (pause_ms(c, wait_ms < HOLE_MS ? wait_ms : HOLE_MS)) return NULL;
+        if (!worth_moving(c, &watch, &begin)) continue;
+        move(c, begin);
+        place_watch_init(&watch, clock_life_ms(), random_u64());
     }
 }
 

@@ -1,11 +1,12 @@
-/* control.h - which blocks a server hosts: chosen by its owner or by the need of the swarm, loaded, and left for others where the swarm gains.
+/* control.h - which blocks a server hosts: chosen by its owner or by the need of the swarm, loaded, and left for others where the swarm
+ * gains.
  *
  * Design
  *   The owner's span is taken as it is and never left. Otherwise the server waits until the swarm told what it has, says where it would
- *   go (state joining), and looks again: of all who join at once the one with the lower digest chooses first, and all compute the same. Then it
- *   loads, and from then on looks now and then whether another place is worth a move (swarm/place.h).
- *   A move: no new sessions, the old ones end or are ended at a deadline, the new blocks are loaded beside the old ones where memory
- *   allows, and the old ones are hosted again where loading fails.
+ *   go (state joining), and looks again: of all who join at once the one with the lower digest chooses first, and all compute the same.
+ * Then it loads, and from then on looks now and then whether another place is worth a move (swarm/place.h). A move: no new sessions, the
+ * old ones end or are ended at a deadline, the new blocks are loaded beside the old ones where memory allows, and the old ones are hosted
+ * again where loading fails.
  *
  * Threads: control_open() blocks its caller until the server can be used; a thread of its own then does the moves.
  */

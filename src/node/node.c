@@ -172,9 +172,24 @@ static enum corolla_status on_close(struct node *node, struct link *link, const 
     return COROLLA_OK;
 }
 
+/* The owner is who has our key. */
+static void on_pause(struct node *node, struct link *link, uint32_t stream, bool paused) {
+    static const uint8_t none[SESSION_SIZE];
+    struct corolla_error error;
+    if (memcmp(link_peer(link)->id.key, net_self(node->net)->id.key, KEY_SIZE) == 0) {
+        node_drain(node, NODE_DRAIN_PAUSED, paused);
+        answer_info(node, link, stream);
+        return;
+    }
+    err_set(&error, COROLLA_REFUSED, "only the owner may do that: run this with the server's own COROLLA_HOME");
+    answer_failed(node, link, stream, &(struct answer_about){.session = none}, &error);
+}
+
 static enum corolla_status dispatch(struct node *node, struct link *link, uint32_t stream, struct message *msg, struct corolla_error *err) {
     switch (msg->kind) {
     case MSG_INFO_GET: answer_info(node, link, stream); return COROLLA_OK;
+    case MSG_PAUSE:
+    case MSG_RESUME: on_pause(node, link, stream, msg->kind == MSG_PAUSE); return COROLLA_OK;
     case MSG_OPEN: return on_open(node, link, stream, msg, err);
     case MSG_STEP: return on_step(node, link, stream, msg, err);
     case MSG_CLOSE: return on_close(node, link, msg, err);

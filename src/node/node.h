@@ -90,6 +90,8 @@ struct host *node_give(struct node *node);
 void node_call(struct node *node, void (*fn)(void *user), void *user);
 
 /* For the files of this folder; loop thread. */
+/* Takes no new sessions, or takes them again; peers and the swarm are told. */
+void node_drain(struct node *node, enum node_drain why, bool on);
 void node_notify(void *user); /* any thread: there are computed steps */
 /* Frees a step that nobody waits for any more, and its session when that was the last reason to keep it. */
 void node_drop_step(struct node *node, struct step *step);

@@ -36,6 +36,8 @@ enum msg_kind {
     MSG_FAILED, /* to the client: what went wrong with an open or a step */
     MSG_CLOSE,  /* client -> hop; no answer */
     MSG_DRAIN,  /* a server to all its peers: no new sessions, I am leaving */
+    MSG_PAUSE,  /* from the owner, who has the server's own key; empty: take no new sessions. Answered by INFO or FAILED */
+    MSG_RESUME, /* empty: take them again */
 
     MSG_DIGEST = 16, /* gossip begins on this link; all that the sender has, by version; may come in parts */
     MSG_HAVE,        /* news, by version */
