@@ -13,6 +13,7 @@ int chat_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int inspect_main(int argc, char **argv);
 int key_main(int argc, char **argv);
+int swarm_main(int argc, char **argv);
 int version_main(int argc, char **argv);
 
 /* One line on stderr: "corolla: <message>". Returns EXIT_FAILED. */

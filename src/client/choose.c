@@ -152,7 +152,7 @@ static void ask_named(struct peers *peers, const struct choose_config *config) {
 
 /* ---- choosing -------------------------------------------------------------------------------------------------- */
 
-static enum corolla_status find(struct peers *peers, const struct choose_config *config, struct choice *choice, struct corolla_error *err) {
+static enum corolla_status find(const struct choose_config *config, struct choice *choice, struct corolla_error *err) {
     struct route_request request = {.n_blocks = config->n_blocks, .tokens = config->tokens, .wire = config->wire, .exact = config->exact};
     memcpy(request.model, config->model, ID_SIZE);
     rand_bytes(&request.seed, sizeof request.seed);
@@ -200,7 +200,7 @@ enum corolla_status choose_route(struct peers *peers, const struct choose_config
     for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
         status = collect(peers, config->age_ms, &choice, &why);
         if (status != COROLLA_OK) break;
-        status = find(peers, config, &choice, &why);
+        status = find(config, &choice, &why);
         if (!ask_round(peers, config, &choice, status == COROLLA_OK)) break;
     }
     if (status != COROLLA_OK) {

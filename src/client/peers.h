@@ -29,10 +29,10 @@ struct peer {
     bool named;                 /* by a join code */
     bool up;
     enum msg_kind question; /* MSG_INFO_GET, or what an owner asks: each is answered by INFO */
-    bool asking;     /* somebody waits for its INFO ... */
-    bool dialled;    /* ... which the loop thread sees to */
-    bool has_info;   /* info holds an answer, of info_us */
-    bool has_record; /* record holds what the swarm says of it */
+    bool asking;            /* somebody waits for its INFO ... */
+    bool dialled;           /* ... which the loop thread sees to */
+    bool has_info;          /* info holds an answer, of info_us */
+    bool has_record;        /* record holds what the swarm says of it */
     bool suspected;
     uint64_t info_us;
     struct msg_info info;

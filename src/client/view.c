@@ -48,7 +48,9 @@ void corolla_view_close(struct corolla_view *view) {
 
 /* ---- servers --------------------------------------------------------------------------------------------------- */
 
-static float tokens_per_s(float block_us, const struct record *r) { return block_us > 0 ? 1e6f / block_us / (float)(r->end - r->begin) : 0; }
+static float tokens_per_s(float block_us, const struct record *r) {
+    return block_us > 0 ? 1e6f / block_us / (float)(r->end - r->begin) : 0;
+}
 
 static void describe(const struct peer *peer, struct corolla_view_server *out) {
     static const char *const states[] = {"joining", "online", "draining", "offline", "loading"};
