@@ -113,7 +113,8 @@ static void want(struct questions *q, struct peer *peer) {
     if (!known) q->peers[q->n++] = peer;
 }
 
-static bool usable(const struct route_server *s) { return !s->banned && !s->draining && !s->joining; }
+/* One that joins may have got ready since its record was signed. */
+static bool usable(const struct route_server *s) { return !s->banned && !s->draining; }
 
 /* Some others that hold the first block of a hop, beginning anywhere, so that clients ask different ones. */
 static void want_alternatives(struct questions *q, const struct route_hop *hop) {
@@ -152,14 +153,15 @@ static void ask_named(struct peers *peers, const struct choose_config *config) {
 
 /* ---- choosing -------------------------------------------------------------------------------------------------- */
 
-static enum corolla_status find(const struct choose_config *config, struct choice *choice, struct corolla_error *err) {
+/* since_us: what failed later is not forgiven. */
+static enum corolla_status find(const struct choose_config *config, uint64_t since_us, struct choice *choice, struct corolla_error *err) {
     struct route_request request = {.n_blocks = config->n_blocks, .tokens = config->tokens, .wire = config->wire, .exact = config->exact};
     memcpy(request.model, config->model, ID_SIZE);
     rand_bytes(&request.seed, sizeof request.seed);
     enum corolla_status status = route_find(&request, choice->servers, choice->n, &choice->route, err);
     if (status == COROLLA_OK || !config->forgive) return status;
     struct corolla_error again;
-    for (size_t i = 0; i < choice->n; i++) choice->servers[i].banned = false;
+    for (size_t i = 0; i < choice->n; i++) choice->servers[i].banned &= choice->peers[i]->banned_us >= since_us;
     return route_find(&request, choice->servers, choice->n, &choice->route, &again) == COROLLA_OK ? COROLLA_OK : status;
 }
 
@@ -195,12 +197,13 @@ enum corolla_status choose_route(struct peers *peers, const struct choose_config
     struct choice choice = {.n = 0};
     struct corolla_error why = {.status = COROLLA_OK};
     enum corolla_status status = COROLLA_OK;
+    uint64_t since_us = clock_us();
     ask_named(peers, config);
     peers_settle(peers, config->deadline_us);
     for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
         status = collect(peers, config->age_ms, &choice, &why);
         if (status != COROLLA_OK) break;
-        status = find(config, &choice, &why);
+        status = find(config, since_us, &choice, &why);
         if (!ask_round(peers, config, &choice, status == COROLLA_OK)) break;
     }
     if (status != COROLLA_OK) {

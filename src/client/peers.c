@@ -95,7 +95,8 @@ void peer_note(struct peer *peer, enum corolla_status status) {
         ban_ms = (uint64_t)STRIKE_MS << peer->strikes;
         if (peer->strikes < STRIKES_MAX) peer->strikes++;
     }
-    peer->banned_until_us = ban_ms > 0 ? clock_us() + ban_ms * 1000 : 0;
+    peer->banned_us = clock_us();
+    peer->banned_until_us = ban_ms > 0 ? peer->banned_us + ban_ms * 1000 : 0;
 }
 
 /* ---- loop thread: records -------------------------------------------------------------------------------------- */
@@ -121,7 +122,7 @@ static void on_settle_look(void *user) {
     if (!mesh_settled(peers->mesh)) return;
     net_timer_stop(peers->timer);
     struct corolla_error why = {.status = COROLLA_NO_CHAIN};
-    bool lonely = gossip_neighbours(mesh_gossip(peers->mesh)) == 0;
+    bool lonely = mesh_neighbours(peers->mesh) == 0;
     if (lonely && !mesh_first_error(peers->mesh, &why))
         err_set(&why, COROLLA_NO_CHAIN, "no server was found: start one on this network, or name one with --join");
     pthread_mutex_lock(&peers->lock);

@@ -39,7 +39,8 @@ struct peer {
     struct record record;
     uint32_t rtt_us;
     uint32_t strikes;           /* failures since the last success */
-    uint64_t banned_until_us;   /* by a failure or a refusal */
+    uint64_t banned_until_us;   /* by a failure or a refusal ... */
+    uint64_t banned_us;         /* ... at this time */
     struct corolla_error error; /* why the last asking failed; status OK: it did not */
     uint32_t uses;              /* hops of sessions that point here */
 };

@@ -284,6 +284,8 @@ void mesh_link_down(struct mesh *mesh, struct link *link, enum corolla_status st
 
 const struct gossip *mesh_gossip(const struct mesh *mesh) { return mesh->gossip; }
 
+size_t mesh_neighbours(const struct mesh *mesh) { return gossip_neighbours(mesh->gossip); }
+
 bool mesh_settled(const struct mesh *mesh) {
     uint64_t age_ms = clock_life_ms() - mesh->opened_ms;
     if (!mesh->asked) return false;

@@ -46,7 +46,9 @@ void mesh_link_down(struct mesh *mesh, struct link *link, enum corolla_status st
 
 /* The records (loop thread). */
 const struct gossip *mesh_gossip(const struct mesh *mesh);
-/* Whether more is to be expected soon: entries are being asked, or records are on their way. */
+/* How many links gossip now; 0: nobody was found. */
+size_t mesh_neighbours(const struct mesh *mesh);
+/* Whether no more is to be expected soon: the entries were asked, and what a neighbour told of has come. */
 bool mesh_settled(const struct mesh *mesh);
 /* The first entry of the user that failed and how; false: none did. */
 bool mesh_first_error(const struct mesh *mesh, struct corolla_error *out_error);

@@ -30,7 +30,7 @@ void answer_info(struct node *node, struct link *link, uint32_t stream) {
     info->cache_tokens_left = tokens_left(node);
     info->decode_tokens_per_s = node->host ? node->host->measure.decode_tokens_per_s : 0;
     info->prefill_tokens_per_s = node->host ? node->host->measure.prefill_tokens_per_s : 0;
-    info->draining = node->limits.draining;
+    info->draining = node->limits.draining || !node->host;
     info->sessions = node->sessions.n;
     tell(node, link, stream, MSG_INFO, msg_info_encode(info, node->header));
 }

@@ -98,9 +98,10 @@ static void publish(struct gossip *g) {
 
 void gossip_publish(struct gossip *g, const struct record *record, uint64_t now_ms) {
     gossip_clock(g, now_ms);
+    bool turned = !g->stated || record->state != g->own.state; /* rare, and others wait for it */
     g->own = *record;
     g->own.node.id = g->config.self;
-    if (!g->stated || record->state == RECORD_OFFLINE || g->now_ms - g->own_ms >= PUBLISH_MIN_MS) {
+    if (turned || g->now_ms - g->own_ms >= PUBLISH_MIN_MS) {
         publish(g);
     } else {
         own_raise(g);

@@ -23,6 +23,7 @@ ASK = str(pathlib.Path(MAKE_MODEL).parent / "ask")
 REAL_MODEL = os.environ.get("COROLLA_TEST_MODEL", "")
 SLOWER = int(os.environ.get("COROLLA_TEST_SLOWER", "1"))  # sanitizers
 DEADLINE = 60 * SLOWER
+ON_NETWORK = ("serve", "run", "chat", "bench", "swarm")  # tests stay on loopback: these look at the LAN otherwise
 
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # no child waits for the input of whoever runs the tests
 
@@ -138,7 +139,10 @@ class Case(unittest.TestCase):
 
     def corolla(self, *arguments, input="", home="client", timeout=DEADLINE):
         """Runs a client to its end; the result has returncode, stdout and stderr."""
-        done = subprocess.run([COROLLA, *map(str, arguments)], input=input, capture_output=True, text=True, errors="replace",
+        arguments = list(map(str, arguments))
+        if arguments and arguments[0] in ON_NETWORK:
+            arguments.insert(1, "--no-lan")
+        done = subprocess.run([COROLLA, *arguments], input=input, capture_output=True, text=True, errors="replace",
                               env=self.environment(home), timeout=timeout)
         self.assertNotIn("Sanitizer", done.stderr)
         return done

@@ -40,7 +40,7 @@ class Run(Case):
     def test_output_is_the_text_of_json_and_valid_utf8(self):
         model = self.tiny_model()  # random bytes: most are no UTF-8
         for prompt in ("a", "the", "xyz"):
-            plain = subprocess.run([COROLLA, "run", str(model), "--local", "--temp", "0", "-n", "48", "--threads", "1", "-p", prompt],
+            plain = subprocess.run([COROLLA, "run", str(model), "--no-lan", "--local", "--temp", "0", "-n", "48", "--threads", "1", "-p", prompt],
                                    capture_output=True, env=self.environment(), timeout=DEADLINE)
             self.assertEqual(plain.stdout.decode("utf-8"), self.run_json(model, prompt, "--local", n=48)["text"])
 
@@ -63,7 +63,7 @@ class Run(Case):
         codes = [server.code for server in self.serve(model, "0:2", "2:5")]
         environment = {**self.environment("client"), "COROLLA_JOIN": ", ".join(codes)}
         for arguments, hops in (((), 2), (("--local",), 1)):  # --local goes before the environment
-            done = subprocess.run([COROLLA, "run", str(model), "-p", "x", "-n", "4", "--json", "--threads", "1", *arguments], capture_output=True,
+            done = subprocess.run([COROLLA, "run", str(model), "--no-lan", "-p", "x", "-n", "4", "--json", "--threads", "1", *arguments], capture_output=True,
                                   text=True, env=environment, timeout=DEADLINE)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertEqual(len(json.loads(done.stdout)["hops"]), hops)
@@ -96,7 +96,7 @@ class Run(Case):
     def test_interrupt_ends_the_answer_and_keeps_what_was_generated(self):
         model = self.tiny_model(n_ctx=65536, n_blocks=12)
         servers = self.serve(model, "0:12", flags=("--cache-tokens", "65536"))
-        process = subprocess.Popen([COROLLA, "run", str(model), "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
+        process = subprocess.Popen([COROLLA, "run", str(model), "--no-lan", "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
         first = process.stdout.read(10)  # it streams
         process.send_signal(signal.SIGINT)
@@ -107,7 +107,7 @@ class Run(Case):
 
     def test_interrupted_json_says_so(self):
         model = self.tiny_model(n_ctx=65536, n_blocks=12)
-        process = subprocess.Popen([COROLLA, "run", str(model), "--local", "-p", "the thing", "-n", "60000", "--temp", "0", "--json", "--trace",
+        process = subprocess.Popen([COROLLA, "run", str(model), "--no-lan", "--local", "-p", "the thing", "-n", "60000", "--temp", "0", "--json", "--trace",
                                     "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
         process.stderr.readline()  # the route: it computes from here on
         process.send_signal(signal.SIGINT)
@@ -196,7 +196,7 @@ class Serve(Case):
     def test_a_signal_while_a_session_runs_ends_the_server_and_tells_the_client(self):
         model = self.tiny_model(n_ctx=65536)
         servers = self.serve(model, "0:2", "2:5", flags=("--cache-tokens", "65536"))
-        client = subprocess.Popen([COROLLA, "run", str(model), "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
+        client = subprocess.Popen([COROLLA, "run", str(model), "--no-lan", "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
         client.stdout.read(10)
         self.assertEqual(servers[1].stop(), 0, servers[1].log())
@@ -221,7 +221,7 @@ class Serve(Case):
             self.skipTest("sanitizers have a cost of their own")
         model = self.tiny_model(n_ctx=2048)
         servers = self.serve(model, "0:5")
-        chat = subprocess.Popen([COROLLA, "chat", str(model), "-n", "4", *joins(servers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        chat = subprocess.Popen([COROLLA, "chat", str(model), "--no-lan", "-n", "4", *joins(servers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                 stderr=subprocess.DEVNULL, env=self.environment("client"))
         self.addCleanup(chat.wait)
         self.addCleanup(chat.kill)
@@ -259,7 +259,7 @@ class Chat(Case):
 
     def test_interrupt_stops_the_answer_and_not_the_chat(self):
         model = self.tiny_model(arch="qwen2", n_ctx=65536, n_blocks=12)
-        chat = subprocess.Popen([COROLLA, "chat", str(model), "--local", "--threads", "1", "--temp", "0", "-n", "60000", "--context", "65000"],
+        chat = subprocess.Popen([COROLLA, "chat", str(model), "--no-lan", "--local", "--threads", "1", "--temp", "0", "-n", "60000", "--context", "65000"],
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment())
         chat.stdin.write(b"hello\n")
         chat.stdin.flush()
@@ -277,7 +277,7 @@ class Chat(Case):
         model = self.tiny_model(n_ctx=65536)
         process, terminal = pty.fork()
         if process == 0:
-            os.execve(COROLLA, [COROLLA, "chat", str(model), "--local", "--threads", "1", "--temp", "0", "-n", "60000", "--context", "65536"],
+            os.execve(COROLLA, [COROLLA, "chat", str(model), "--no-lan", "--local", "--threads", "1", "--temp", "0", "-n", "60000", "--context", "65536"],
                       self.environment())
         self.addCleanup(os.close, terminal)
         seen = b""

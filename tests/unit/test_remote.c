@@ -128,6 +128,7 @@ void net_post(struct net *net, void (*fn)(void *user), void *user) {
 
 const struct node_ref *net_self(const struct net *net) { return &net->self; }
 const char *link_address(const struct link *link) { return link->ref.addrs[0]; }
+const struct node_ref *link_peer(const struct link *link) { return &link->ref; }
 uint32_t link_rtt_us(const struct link *link) { return link->up ? 100 : 0; }
 uint32_t link_stream_new(struct link *link) { return link->streams += 2; }
 
@@ -171,6 +172,59 @@ void link_close(struct link *link, enum corolla_status status, const char *why) 
     (void)why;
     faults += status == COROLLA_PEER_FAULT;
     net_post(link->net, take_down, link);
+}
+
+struct net_timer {
+    struct net *net;
+    void (*fn)(void *user);
+    void *user;
+};
+
+struct net_timer *net_timer_new(struct net *net, void (*fn)(void *user), void *user) {
+    struct net_timer *timer = malloc(sizeof *timer);
+    *timer = (struct net_timer){net, fn, user};
+    return timer;
+}
+void net_timer_start(struct net_timer *timer, uint32_t delay_ms, uint32_t repeat_ms) {
+    (void)delay_ms;
+    (void)repeat_ms;
+    net_post(timer->net, timer->fn, timer->user);
+}
+void net_timer_stop(struct net_timer *timer) { (void)timer; }
+void net_timer_free(struct net_timer *timer) { free(timer); }
+
+/* ---- a mesh without neighbours: the join codes name all servers ------------------------------------------------- */
+
+enum corolla_status mesh_open(struct mesh **out_mesh, const struct mesh_config *config, struct corolla_error *err) {
+    (void)config;
+    (void)err;
+    *out_mesh = NULL;
+    return COROLLA_OK;
+}
+void mesh_close(struct mesh *mesh) { (void)mesh; }
+bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg) {
+    (void)mesh;
+    (void)link;
+    (void)msg;
+    return false;
+}
+void mesh_link_down(struct mesh *mesh, struct link *link, enum corolla_status status) {
+    (void)mesh;
+    (void)link;
+    (void)status;
+}
+bool mesh_settled(const struct mesh *mesh) {
+    (void)mesh;
+    return true;
+}
+size_t mesh_neighbours(const struct mesh *mesh) {
+    (void)mesh;
+    return 0;
+}
+bool mesh_first_error(const struct mesh *mesh, struct corolla_error *out_error) {
+    (void)mesh;
+    (void)out_error;
+    return false;
 }
 
 /* ---- the servers, on the loop thread --------------------------------------------------------------------------- */

@@ -396,7 +396,8 @@ static void missing_blocks_other_models_and_bad_codes_are_told(void **state) {
     struct servers servers = {.n = 0};
     struct corolla_swarm *swarm;
     struct corolla_error err;
-    assert_int_equal(try_join(&swarm, &servers, COROLLA_WIRE_F32, false, &err), COROLLA_INVALID);
+    assert_int_equal(try_join(&swarm, &servers, COROLLA_WIRE_F32, false, &err), COROLLA_NO_CHAIN);
+    assert_non_null(strstr(err.message, "no server was found"));
     servers.joins[0] = "corolla1nonsense";
     servers.n = 1;
     assert_int_equal(try_join(&swarm, &servers, COROLLA_WIRE_F32, false, &err), COROLLA_INVALID);
