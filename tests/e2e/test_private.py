@@ -44,7 +44,7 @@ class Private(Case):
         """The server looks into its home once a second; until then it has something else to say."""
         deadline = time.monotonic() + DEADLINE
         while "revoked" not in (done := self.run_client(server.code, home=home)).stderr:
-            self.assertLess(time.monotonic(), deadline, "the member was never cut off")
+            self.assertLess(time.monotonic(), deadline, f"the member was never cut off: {done} {server.log()}")
         self.assert_fails(done, "revoked")
 
     # ---- getting in
