@@ -238,7 +238,7 @@ static void statements_are_signed_as_the_protocol_says(void **state) {
     struct certificate c = a_certificate(), c_out;
     struct invitation i = an_invitation(), i_out;
     struct revocations list = {.number = 1}, list_out;
-    uint8_t statement[STATEMENT_MAX], covered[STATEMENT_MAX + 32], signature[SIGNATURE_SIZE];
+    uint8_t statement[REVOCATIONS_BYTES_MAX], covered[STATEMENT_MAX + 32], signature[SIGNATURE_SIZE];
     for (int kind = 0; kind < 3; kind++) {
         struct signed_bytes bytes;
         size_t size = kind == 0   ? certificate_encode(&c, statement)
