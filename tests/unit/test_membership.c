@@ -198,7 +198,7 @@ static void a_later_role_replaces_the_one_before(void **state) {
     assert_non_null(node_dial(&node.node, net_self(owner.node.net), &err));
     key_of(&node, member.node);
     assert_int_equal(corolla_key_allow(&owner.owner, &member, NULL), COROLLA_OK);
-    node_wait_downs(&node.node, 1); /* told that the old one is void */
+    node_wait_downs(&node.node, 1);              /* told that the old one is void */
     struct membership *before = node.membership; /* the running node's */
     node.membership = NULL;
     assert_int_equal(open_membership(&node, COROLLA_ROLE_SERVER, code, &err), COROLLA_OK);
