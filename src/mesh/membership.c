@@ -122,6 +122,7 @@ static enum corolla_status join_swarm(struct membership *m, const struct members
         log_warn("the certificate of the home is kept: %s", error.message);
         return COROLLA_OK;
     }
+    if (home_error) return err_set(err, status, "%s; %s", home_error->message, error.message);
     if (err) *err = error;
     return status;
 }

@@ -230,6 +230,30 @@ static void a_statement_of_one_kind_is_no_other(void **state) {
     assert_refused(&rules, &crossed, "forged");
 }
 
+static void statements_are_signed_as_the_protocol_says(void **state) {
+    (void)state;
+    static const char *const domains[] = {"corolla certificate", "corolla invitation", "corolla revocations"};
+    struct member_rules rules = rules_at(NOW);
+    struct certificate c = a_certificate(), c_out;
+    struct invitation i = an_invitation(), i_out;
+    struct revocations list = {.number = 1}, list_out;
+    uint8_t statement[REVOCATIONS_BYTES_MAX], covered[STATEMENT_MAX + 32], signature[SIGNATURE_SIZE];
+    for (int kind = 0; kind < 3; kind++) {
+        struct signed_bytes bytes;
+        size_t size = kind == 0   ? certificate_encode(&c, statement)
+                      : kind == 1 ? invitation_encode(&i, statement)
+                                  : revocations_encode(&list, statement);
+        size_t domain = strlen(domains[kind]);
+        memcpy(covered, domains[kind], domain);
+        memcpy(covered + domain, statement, size);
+        assert_true(sign_make(world.key, covered, domain + size, signature));
+        bytes.size = (uint32_t)signed_encode(statement, size, signature, bytes.data);
+        if (kind == 0) assert_int_equal(member_check(&rules, world.node, bytes.data, bytes.size, &c_out, NULL), COROLLA_OK);
+        if (kind == 1) assert_int_equal(member_check_invitation(&rules, world.issuer, &bytes, &i_out, NULL), COROLLA_OK);
+        if (kind == 2) assert_int_equal(member_check_revocations(world.swarm, bytes.data, bytes.size, &list_out, NULL), COROLLA_OK);
+    }
+}
+
 static void a_role_that_is_none_is_refused(void **state) {
     (void)state;
     struct member_rules rules = rules_at(NOW);
@@ -390,6 +414,7 @@ int main(void) {
         cmocka_unit_test(every_flipped_bit_of_a_certificate_is_noticed),
         cmocka_unit_test(every_cut_or_longer_certificate_is_refused),
         cmocka_unit_test(a_statement_of_one_kind_is_no_other),
+        cmocka_unit_test(statements_are_signed_as_the_protocol_says),
         cmocka_unit_test(a_role_that_is_none_is_refused),
         cmocka_unit_test(an_invitation_is_good_at_its_issuer),
         cmocka_unit_test(an_invitation_is_refused_for_every_reason),

@@ -198,12 +198,12 @@ static void a_later_role_replaces_the_one_before(void **state) {
     assert_non_null(node_dial(&node.node, net_self(owner.node.net), &err));
     key_of(&node, member.node);
     assert_int_equal(corolla_key_allow(&owner.owner, &member, NULL), COROLLA_OK);
-    node_wait_downs(&node.node, 1); /* told that the old one is void */
-    membership_close(node.membership);
+    node_wait_downs(&node.node, 1);              /* told that the old one is void */
+    struct membership *before = node.membership; /* the running node's */
     node.membership = NULL;
     assert_int_equal(open_membership(&node, COROLLA_ROLE_SERVER, code, &err), COROLLA_OK);
-    node_stop(&node.node);
-    membership_close(node.membership);
+    stop(&node);
+    membership_close(before);
     stop(&owner);
 }
 
@@ -423,13 +423,15 @@ static void a_member_that_was_put_out_can_be_invited_anew(void **state) {
     link_both(&node, &owner);
     put_out(&owner, &node);
     node_wait_downs(&node.node, 1);
-    membership_close(node.membership);
+    struct membership *before = node.membership; /* the running node's */
     node.membership = NULL;
     assert_not_let_in(&node, COROLLA_ROLE_SERVER, NULL, "revoked");
+    join_code(&owner, code);
+    assert_not_let_in(&node, COROLLA_ROLE_SERVER, code, "revoked"); /* not just: ask for an invitation */
     invite(&owner, COROLLA_ROLE_SERVER, code);
     if (open_membership(&node, COROLLA_ROLE_SERVER, code, &err) != COROLLA_OK) fail_msg("%s", err.message);
-    node_stop(&node.node);
-    membership_close(node.membership);
+    stop(&node);
+    membership_close(before);
     stop(&owner);
 }
 

@@ -126,6 +126,19 @@ void net_post(struct net *net, void (*fn)(void *user), void *user) {
     pthread_mutex_unlock(&net->lock);
 }
 
+/* The swarm is an open one. */
+enum corolla_status membership_open(struct membership **out, const struct membership_config *config, struct corolla_error *err) {
+    (void)config, (void)err;
+    *out = NULL;
+    return COROLLA_OK;
+}
+void membership_close(struct membership *membership) { (void)membership; }
+void membership_guard(struct membership *membership, struct net_config *config) { (void)membership, (void)config; }
+enum corolla_status membership_start(struct membership *membership, struct net *net, struct corolla_error *err) {
+    (void)membership, (void)net, (void)err;
+    return COROLLA_OK;
+}
+
 const struct node_ref *net_self(const struct net *net) { return &net->self; }
 const char *link_address(const struct link *link) { return link->ref.addrs[0]; }
 const struct node_ref *link_peer(const struct link *link) { return &link->ref; }
