@@ -85,7 +85,7 @@ struct doubt {
     uint64_t digest, due_ms;
 };
 struct avoid {
-    uint64_t digest, until_ms;
+    uint64_t digest, since_ms;
 };
 struct hint { /* a node to ask when nobody is known: given, or lost */
     struct node_ref node;
