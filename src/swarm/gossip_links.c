@@ -72,7 +72,7 @@ struct neighbour *links_add(struct gossip *g, void *link, const struct node_id *
     n->leaf = leaf;
     bucket_init(&n->checks, CHECKS_BURST, g->now_ms);
     bucket_init(&n->answers, ANSWER_BYTES_BURST, g->now_ms);
-    bucket_init(&n->suspects, SUSPECTS_BURST, g->now_ms);
+    bucket_init(&n->suspects, LINK_SUSPECTS_BURST, g->now_ms);
     g->slots[slot] = n;
     g->n_slots = slot >= g->n_slots ? slot + 1 : g->n_slots;
     g->n_leaves += leaf;

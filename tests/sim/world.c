@@ -588,10 +588,12 @@ size_t world_knows(const struct world *world, uint32_t number) {
     return n;
 }
 
+bool world_is_stating(const struct world *world, uint32_t node) { return world_is_up(world, node) && world->nodes[node]->stating; }
+
 size_t world_stating(const struct world *world) {
     size_t n = 0;
     for (uint32_t i = 0; i < world->n; i++) {
-        n += world_is_up(world, i) && world->nodes[i]->stating;
+        n += world_is_stating(world, i);
     }
     return n;
 }

@@ -68,7 +68,8 @@ bool world_is_up(const struct world *world, uint32_t node);
 struct gossip *world_gossip(const struct world *world, uint32_t node); /* NULL: not running */
 /* The live nodes with a record, the node itself left out, that it knows. */
 size_t world_knows(const struct world *world, uint32_t node);
-/* Running nodes that state something. */
+bool world_is_stating(const struct world *world, uint32_t node); /* runs and has published */
+/* Nodes that do. */
 size_t world_stating(const struct world *world);
 
 struct world_traffic {
