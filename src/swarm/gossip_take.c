@@ -354,6 +354,21 @@ static void answer_digest(struct gossip *g, struct neighbour *n) {
     }
 }
 
+/* Who still offers what is gone here slept, or was cut off, when it was suspected. */
+static void tell_gone(struct gossip *g, struct neighbour *n, const struct msg_versions *m) {
+    struct record_version gone[SUSPECTS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->n && count < SUSPECTS_MAX; i++) {
+        const struct row *row = table_find(&g->table, m->versions[i].node);
+        if (row != NULL && row->gone && !row_is_older(row, m->versions[i].boot, m->versions[i].sequence)) {
+            gone[count++] = row_version(row);
+        }
+    }
+    if (count > 0) {
+        tell_suspect(g, n, gone, count);
+    }
+}
+
 static void take_digest(struct gossip *g, void *link, const struct node_ref *peer, const struct msg_digest *m) {
     struct neighbour *n = links_find(g, link);
     if (m->end) {
@@ -371,6 +386,7 @@ static void take_digest(struct gossip *g, void *link, const struct node_ref *pee
     }
     if (!n->leaf) {
         take_offers(g, n, &m->known);
+        tell_gone(g, n, &m->known);
     }
     if (!m->reply && !m->more) {
         answer_digest(g, n);
