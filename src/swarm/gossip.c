@@ -46,13 +46,18 @@ void admit(struct gossip *g, struct sealed *sealed, uint64_t signed_ms, uint16_t
     changed(g, row, known ? GOSSIP_UPDATED : GOSSIP_NEW);
 }
 
-void suspect(struct gossip *g, struct row *row) {
+bool suspect(struct gossip *g, struct row *row) {
+    bool tell = !g->config.leaf;
+    if (tell && (g->n_suspects == SUSPECTS_MAX || !bucket_take(&g->believed, 1, SUSPECTS_PER_S, SUSPECTS_BURST, g->now_ms))) {
+        return false;
+    }
     row->entry.suspected = true;
     table_shorten(&g->table, row, g->now_ms + SUSPECT_MS);
-    if (g->n_suspects < SUSPECTS_MAX && !g->config.leaf) {
+    if (tell) {
         g->suspects[g->n_suspects++] = row_version(row);
     }
     changed(g, row, GOSSIP_SUSPECTED);
+    return true;
 }
 
 static void sweep(struct gossip *g) {
@@ -141,8 +146,8 @@ static void decide_doubts(struct gossip *g) {
             g->doubts[left++] = doubt;
         } else if (us) {
             g->raise = true;
-        } else if (row != NULL && !row->gone && !row->entry.suspected && links_of(g, doubt.digest) == NULL) {
-            suspect(g, row);
+        } else if (row != NULL && !row->gone && !row->entry.suspected && links_of(g, doubt.digest) == NULL && !suspect(g, row)) {
+            g->doubts[left++] = (struct doubt){doubt.digest, g->now_ms + DOUBT_MS};
         }
     }
     g->n_doubts = left;
@@ -262,6 +267,7 @@ enum corolla_status gossip_new(struct gossip **out_gossip, const struct gossip_c
     g->choose_ms = now_ms;
     g->digest_ms = now_ms + DIGEST_MS / 2 + random_below(g, DIGEST_MS);
     g->probe_ms = now_ms + PROBE_MS;
+    bucket_init(&g->believed, SUSPECTS_BURST, now_ms);
     table_init(&g->table, g->world.random(g->world.user));
     wants_init(&g->wants, g->world.random(g->world.user));
     g->own_set = config->sealed == NULL ? sealed_set_new(g->world.random(g->world.user)) : NULL;

@@ -72,7 +72,7 @@ struct neighbour *links_add(struct gossip *g, void *link, const struct node_id *
     n->leaf = leaf;
     bucket_init(&n->checks, CHECKS_BURST, g->now_ms);
     bucket_init(&n->answers, ANSWER_BYTES_BURST, g->now_ms);
-    bucket_init(&n->suspects, SUSPECTS_BURST, g->now_ms);
+    bucket_init(&n->suspects, LINK_SUSPECTS_BURST, g->now_ms);
     g->slots[slot] = n;
     g->n_slots = slot >= g->n_slots ? slot + 1 : g->n_slots;
     g->n_leaves += leaf;
@@ -114,14 +114,14 @@ void links_end(struct gossip *g, struct neighbour *n) {
 /* ---- whom to dial -------------------------------------------------------------------------------------------------- */
 
 void avoid_add(struct gossip *g, uint64_t digest) {
-    uint64_t ms = g->n_full > 0 ? AVOID_MS : AVOID_ALONE_MS;
-    g->avoid[g->avoid_next] = (struct avoid){digest, g->now_ms + ms / 2 + random_below(g, ms)};
+    g->avoid[g->avoid_next] = (struct avoid){digest, g->now_ms};
     g->avoid_next = (g->avoid_next + 1) % AVOID_MAX;
 }
 
 static bool avoided(const struct gossip *g, uint64_t digest) {
+    uint64_t ms = g->n_full > 0 ? AVOID_MS : AVOID_ALONE_MS;
     for (uint32_t i = 0; i < AVOID_MAX; i++) {
-        if (g->avoid[i].digest == digest && g->avoid[i].until_ms > g->now_ms) {
+        if (g->avoid[i].digest == digest && g->now_ms - g->avoid[i].since_ms < ms) {
             return true;
         }
     }

@@ -38,8 +38,10 @@
 #define CHECKS_BURST 2048               /* ... and at its beginning, when everything is new */
 #define ANSWER_BYTES_PER_S (512u << 10) /* of records sent to one link because it asked ... */
 #define ANSWER_BYTES_BURST (4u << 20)   /* ... and at its beginning */
-#define SUSPECTS_PER_S 8                /* taken from one link */
+#define SUSPECTS_PER_S 8                /* suspicions that a node believes: a slanderer costs each of its victims a record ... */
 #define SUSPECTS_BURST 256
+#define LINK_SUSPECTS_PER_S 1 /* ... and of which one link may use up so much */
+#define LINK_SUSPECTS_BURST 64
 
 #define DIALS_MAX 80
 #define PROOF_DIALS 64 /* of them for dial-back */
@@ -86,7 +88,7 @@ struct doubt {
     uint64_t digest, due_ms;
 };
 struct avoid {
-    uint64_t digest, until_ms;
+    uint64_t digest, since_ms;
 };
 struct hint { /* a node to ask when nobody is known: given, or lost */
     struct node_ref node;
@@ -126,6 +128,7 @@ struct gossip {
     uint32_t n_news, news_capacity;
     struct record_version suspects[SUSPECTS_MAX]; /* to be told */
     uint32_t n_suspects;
+    struct bucket believed; /* suspicions */
     struct doubt doubts[DOUBTS_MAX];
     uint32_t n_doubts;
     uint32_t losses, losses_of; /* links lost since losses_ms, of how many */
@@ -146,7 +149,8 @@ static inline void sooner(uint64_t *due_ms, uint64_t ms) { *due_ms = ms < *due_m
 void gossip_clock(struct gossip *g, uint64_t now_ms);
 void own_raise(struct gossip *g); /* publishes again as soon as it may */
 void admit(struct gossip *g, struct sealed *sealed, uint64_t signed_ms, uint16_t slot);
-void suspect(struct gossip *g, struct row *row);
+/* False: too many at a time. A suspicion that cannot be told is none: its victim could not refute it. */
+bool suspect(struct gossip *g, struct row *row);
 
 /* gossip_links.c */
 struct neighbour *links_find(const struct gossip *g, const void *link);
@@ -177,6 +181,7 @@ void tell_end(struct gossip *g, void *link);
 void tell_own(struct gossip *g, struct neighbour *n);
 void tell_want(struct gossip *g, struct neighbour *n, const struct msg_want *want);
 void tell_records(struct gossip *g, struct neighbour *n, const struct msg_want *want);
+void tell_row(struct gossip *g, struct neighbour *n, const struct row *row); /* to its own node: a life that it forgot */
 void tell_suspect(struct gossip *g, struct neighbour *n, const struct record_version *versions, uint32_t count);
 void tell_news(struct gossip *g); /* and suspicions, to all */
 void news_add(struct gossip *g, struct row *row);

@@ -26,6 +26,34 @@ static bool is_news(struct gossip *g, const struct neighbour *n, const struct re
     return v->node != n->digest || !proof_waits(g, v->node);
 }
 
+static void take_charge(struct gossip *g, struct neighbour *n, struct want *want) {
+    if (g->slots[want->slot] != NULL) {
+        g->slots[want->slot]->wants--;
+    }
+    n->wants++;
+    want->slot = n->slot;
+    want->asked = true;
+    wants_set_due(&g->wants, want, g->now_ms + WANT_MS);
+}
+
+/* One more neighbour offers what is wanted already. It takes over from one that did not keep its promises lately. The versions may differ:
+ * any that is newer than ours is welcome, lest a promise of the impossible hides what is real. */
+static void join_offer(struct gossip *g, struct neighbour *n, struct want *want, const struct record_version *v, struct msg_want *ask) {
+    if (record_newer(v->boot, v->sequence, want->boot, want->sequence)) {
+        want->boot = v->boot;
+        want->sequence = v->sequence;
+    }
+    if (want->slot == n->slot) {
+        return;
+    }
+    if (g->slots[want->slot]->missed > 0 && n->missed == 0 && n->wants < LINK_WANTS_MAX) {
+        take_charge(g, n, want);
+        ask->nodes[ask->n++] = v->node;
+    } else {
+        want->offered |= slot_bit(n->slot);
+    }
+}
+
 /* Notes that the neighbour offers a version; when it shall be asked, it is added to ask. */
 static void take_offer(struct gossip *g, struct neighbour *n, const struct record_version *v, struct msg_want *ask) {
     if (!is_news(g, n, v)) {
@@ -33,13 +61,7 @@ static void take_offer(struct gossip *g, struct neighbour *n, const struct recor
     }
     struct want *want = wants_find(&g->wants, v->node);
     if (want != NULL) {
-        if (record_newer(v->boot, v->sequence, want->boot, want->sequence)) {
-            want->boot = v->boot;
-            want->sequence = v->sequence;
-            want->offered = slot_bit(n->slot);
-        } else if (want->slot != n->slot && want->boot == v->boot && want->sequence == v->sequence) {
-            want->offered |= slot_bit(n->slot);
-        }
+        join_offer(g, n, want, v, ask);
         return;
     }
     want = n->wants < LINK_WANTS_MAX ? wants_add(&g->wants, v, n->slot) : NULL;
@@ -72,27 +94,31 @@ static void want_end(struct gossip *g, struct want *want) {
     wants_remove(&g->wants, want);
 }
 
+/* A neighbour that offers it and has room, at random; rather one that keeps its promises. */
+static struct neighbour *pick_offer(struct gossip *g, const struct want *want) {
+    struct neighbour *second = NULL;
+    uint64_t first = random_below(g, 64);
+    for (uint64_t i = first; i < first + 64; i++) {
+        struct neighbour *n = (want->offered & 1ull << i % 64) != 0 ? g->slots[i % 64] : NULL;
+        bool room = n != NULL && (n->slot == want->slot || n->wants < LINK_WANTS_MAX);
+        if (room && n->missed == 0) {
+            return n;
+        }
+        second = room ? n : second;
+    }
+    return second;
+}
+
 /* Another neighbour that offers it comes into charge. False: there is none. */
 static bool want_pass_on(struct gossip *g, struct want *want) {
-    while (want->offered != 0) {
-        uint32_t turn = (uint32_t)random_below(g, 64);
-        uint64_t turned = turn > 0 ? want->offered >> turn | want->offered << (64 - turn) : want->offered;
-        uint16_t slot = (uint16_t)(((uint32_t)__builtin_ctzll(turned) + turn) % 64);
-        struct neighbour *n = g->slots[slot];
-        want->offered &= ~slot_bit(slot);
-        if (n == NULL || (slot != want->slot && n->wants >= LINK_WANTS_MAX)) {
-            continue;
-        }
-        if (g->slots[want->slot] != NULL) {
-            g->slots[want->slot]->wants--;
-        }
-        n->wants++;
-        want->slot = slot;
-        want->asked = want->fresh = true;
-        wants_set_due(&g->wants, want, g->now_ms + WANT_MS);
-        return true;
+    struct neighbour *n = pick_offer(g, want);
+    if (n == NULL) {
+        return false;
     }
-    return false;
+    want->offered &= ~slot_bit(n->slot);
+    take_charge(g, n, want);
+    want->fresh = true;
+    return true;
 }
 
 static void ask_fresh(struct gossip *g) {
@@ -163,13 +189,14 @@ static bool same_addrs(const struct node_ref *a, const struct node_ref *b) {
 
 static void want_answered(struct gossip *g, struct neighbour *n, const struct sealed *sealed) {
     struct want *want = wants_find(&g->wants, sealed->digest);
-    if (want == NULL || record_newer(want->boot, want->sequence, sealed->record.boot, sealed->record.sequence)) {
+    if (want == NULL) {
         return;
     }
-    if (want->slot == n->slot) {
-        n->missed = 0;
+    bool in_charge = want->slot == n->slot;
+    if (in_charge || !record_newer(want->boot, want->sequence, sealed->record.boot, sealed->record.sequence)) {
+        n->missed /= in_charge ? 2 : 1;
+        want_end(g, want);
     }
-    want_end(g, want);
 }
 
 /* OK, BUSY (over the budget) or PEER_FAULT. */
@@ -190,6 +217,7 @@ static enum corolla_status check(struct gossip *g, struct neighbour *n, struct s
 /* A record that says to be ours and is newer than what we know, or differs from it: somebody ran with our key before us, or does so now. */
 static enum corolla_status take_own(struct gossip *g, struct neighbour *n, struct sealed *sealed, struct corolla_error *err) {
     const struct record *record = &sealed->record;
+    want_answered(g, n, sealed);
     bool same = g->stated && memcmp(sealed->signature, g->own_signed.signature, SIGNATURE_SIZE) == 0;
     if (same || !node_id_equal(&record->node.id, &g->config.self) || record_newer(g->boot, g->sequence, record->boot, record->sequence)) {
         return COROLLA_OK;
@@ -208,9 +236,6 @@ static enum corolla_status take_sealed(struct gossip *g, struct neighbour *n, st
     const struct record *record = &sealed->record;
     struct row *row = table_find(&g->table, sealed->digest);
     want_answered(g, n, sealed);
-    if (sealed->digest == g->self) {
-        return take_own(g, n, sealed, err);
-    }
     if (row != NULL && !node_id_equal(&row->entry.record->node.id, &record->node.id)) {
         return COROLLA_OK;
     }
@@ -218,6 +243,9 @@ static enum corolla_status take_sealed(struct gossip *g, struct neighbour *n, st
     bool equal = row != NULL && row->boot == record->boot && row->sequence == record->sequence;
     if (row != NULL && !row_is_older(row, record->boot, record->sequence) && !(equal && row->gone && direct)) {
         row->known |= equal ? slot_bit(n->slot) : 0;
+        if (direct && !equal) {
+            tell_row(g, n, row);
+        }
         return COROLLA_OK;
     }
     enum corolla_status status = check(g, n, sealed, err);
@@ -237,14 +265,16 @@ static enum corolla_status take_sealed(struct gossip *g, struct neighbour *n, st
 static enum corolla_status take_records(struct gossip *g, struct neighbour *n, const struct msg_records *m, struct corolla_error *err) {
     for (uint32_t i = 0; i < m->n; i++) {
         const struct signed_record *in = &m->records[i];
-        if (in->age_ms >= RECORD_TTL_MS) {
-            continue;
-        }
         struct sealed *sealed = sealed_take(g->sealed, in->bytes, in->size, in->signature);
         if (sealed == NULL) {
             continue; /* of a version of the program that says more than we understand */
         }
-        enum corolla_status status = take_sealed(g, n, sealed, g->now_ms - in->age_ms, err);
+        enum corolla_status status = COROLLA_OK;
+        if (sealed->digest == g->self) {
+            status = take_own(g, n, sealed, err); /* however old it is */
+        } else if (in->age_ms < RECORD_TTL_MS) {
+            status = take_sealed(g, n, sealed, g->now_ms - in->age_ms, err);
+        }
         sealed_give(sealed);
         if (status == COROLLA_PEER_FAULT) {
             return status;
@@ -324,6 +354,21 @@ static void answer_digest(struct gossip *g, struct neighbour *n) {
     }
 }
 
+/* Who still offers what is gone here slept, or was cut off, when it was suspected. */
+static void tell_gone(struct gossip *g, struct neighbour *n, const struct msg_versions *m) {
+    struct record_version gone[SUSPECTS_MAX];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < m->n && count < SUSPECTS_MAX; i++) {
+        const struct row *row = table_find(&g->table, m->versions[i].node);
+        if (row != NULL && row->gone && !row_is_older(row, m->versions[i].boot, m->versions[i].sequence)) {
+            gone[count++] = row_version(row);
+        }
+    }
+    if (count > 0) {
+        tell_suspect(g, n, gone, count);
+    }
+}
+
 static void take_digest(struct gossip *g, void *link, const struct node_ref *peer, const struct msg_digest *m) {
     struct neighbour *n = links_find(g, link);
     if (m->end) {
@@ -341,6 +386,7 @@ static void take_digest(struct gossip *g, void *link, const struct node_ref *pee
     }
     if (!n->leaf) {
         take_offers(g, n, &m->known);
+        tell_gone(g, n, &m->known);
     }
     n->heard |= !m->more;
     if (!m->reply && !m->more) {
@@ -360,7 +406,7 @@ static enum corolla_status take_in(struct gossip *g, struct neighbour *n, enum m
     } else if (kind == MSG_WANT && (status = msg_want_decode(data, size, &want, err)) == COROLLA_OK && !g->config.leaf) {
         tell_records(g, n, &want);
     } else if (kind == MSG_SUSPECT && (status = msg_suspect_decode(data, size, &versions, err)) == COROLLA_OK) {
-        for (uint32_t i = 0; i < versions.n && bucket_take(&n->suspects, 1, SUSPECTS_PER_S, SUSPECTS_BURST, g->now_ms); i++) {
+        for (uint32_t i = 0; i < versions.n && bucket_take(&n->suspects, 1, LINK_SUSPECTS_PER_S, LINK_SUSPECTS_BURST, g->now_ms); i++) {
             take_suspicion(g, n, &versions.versions[i]);
         }
     }

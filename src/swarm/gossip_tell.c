@@ -71,6 +71,13 @@ void tell_own(struct gossip *g, struct neighbour *n) {
     }
 }
 
+void tell_row(struct gossip *g, struct neighbour *n, const struct row *row) {
+    struct msg_records m;
+    m.n = 0;
+    records_add(&m, row->sealed->bytes, row->sealed->size, row->sealed->signature, g->now_ms - row->entry.signed_ms);
+    send_records(g, n, &m);
+}
+
 void tell_want(struct gossip *g, struct neighbour *n, const struct msg_want *want) {
     uint8_t bytes[MSG_HEADER_MAX];
     if (want->n > 0) {

@@ -5,98 +5,99 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/mem.h"
+#define THINGS_MAX (1 + ADDRS_MAX) /* that a node counts for: its key, then its ranges */
 
-static uint32_t cell_of(const struct quota *quota, const void *bytes, size_t size) {
-    uint64_t hash = quota->secret;
+static uint64_t hash_of(const struct quota *quota, char kind, const void *bytes, size_t size) {
+    uint64_t hash = (quota->secret ^ (uint8_t)kind) * 0x100000001b3u;
     for (size_t i = 0; i < size; i++) {
         hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3u;
     }
-    return (uint32_t)((hash ^ hash >> 29) * 0x9e3779b97f4a7c15u >> 32) % QUOTA_CELLS;
+    hash = (hash ^ hash >> 30) * 0xbf58476d1ce4e5b9u;
+    return hash ^ hash >> 31;
 }
 
-static bool cell_of_v4(const struct quota *quota, const uint8_t v4[4], uint32_t *out) {
-    if (v4[0] == 127) {
-        return false;
-    }
-    uint8_t range[4] = {4, v4[0], v4[1], v4[2]};
-    *out = cell_of(quota, range, sizeof(range));
-    return true;
+static bool hash_v4(const struct quota *quota, const uint8_t v4[4], uint64_t *out) {
+    *out = hash_of(quota, '4', v4, 3);
+    return v4[0] != 127;
 }
 
-static bool cell_of_v6(const struct quota *quota, const uint8_t v6[16], uint32_t *out) {
+static bool hash_v6(const struct quota *quota, const uint8_t v6[16], uint64_t *out) {
     static const uint8_t loopback[16] = {[15] = 1}, mapped[12] = {[10] = 0xff, [11] = 0xff};
     if (memcmp(v6, mapped, sizeof(mapped)) == 0) {
-        return cell_of_v4(quota, v6 + 12, out);
+        return hash_v4(quota, v6 + 12, out);
     }
-    if (memcmp(v6, loopback, sizeof(loopback)) == 0) {
-        return false;
-    }
-    uint8_t range[7] = {6};
-    memcpy(range + 1, v6, 6);
-    *out = cell_of(quota, range, sizeof(range));
-    return true;
+    *out = hash_of(quota, '6', v6, 6);
+    return memcmp(v6, loopback, sizeof(loopback)) != 0;
 }
 
-/* The cell of an address that addr_valid() took; false: it counts for none. */
-static bool cell_of_address(const struct quota *quota, const char *text, uint32_t *out) {
+/* Of an address that addr_valid() took; false: it counts for no range. */
+static bool hash_address(const struct quota *quota, const char *text, uint64_t *out) {
     char host[ADDR_MAX];
-    bool bracket = text[0] == '[';
-    size_t size = (size_t)(strrchr(text, ':') - text) - (bracket ? 2 : 0);
+    uint8_t bytes[16];
+    size_t bracket = text[0] == '[', size = (size_t)(strrchr(text, ':') - text) - 2 * bracket;
     memcpy(host, text + bracket, size);
     host[size] = '\0';
-    uint8_t bytes[16];
     if (inet_pton(AF_INET, host, bytes) == 1) {
-        return cell_of_v4(quota, bytes, out);
+        return hash_v4(quota, bytes, out);
     }
     if (inet_pton(AF_INET6, host, bytes) == 1) {
-        return cell_of_v6(quota, bytes, out);
+        return hash_v6(quota, bytes, out);
     }
-    *out = cell_of(quota, host, size);
+    *out = hash_of(quota, 'n', host, size);
     return true;
 }
 
-/* The cells of a node's ranges, each once. */
-static size_t ranges_of(const struct quota *quota, const struct node_ref *node, uint32_t out[ADDRS_MAX]) {
-    size_t n = 0;
+/* What a node counts for, each once. */
+static size_t things_of(const struct quota *quota, const struct node_ref *node, uint64_t out[THINGS_MAX]) {
+    size_t n = 1;
+    out[0] = hash_of(quota, 'k', node->id.key, KEY_SIZE);
     for (uint32_t i = 0; i < node->n_addrs; i++) {
-        uint32_t cell;
-        bool skip = !cell_of_address(quota, node->addrs[i], &cell);
-        for (size_t j = 0; !skip && j < n; j++) {
-            skip = out[j] == cell;
+        uint64_t hash;
+        bool skip = !hash_address(quota, node->addrs[i], &hash);
+        for (size_t j = 1; !skip && j < n; j++) {
+            skip = out[j] == hash;
         }
         if (!skip) {
-            out[n++] = cell;
+            out[n++] = hash;
         }
     }
     return n;
 }
 
+/* The rows take different bits of the hash. */
+static uint16_t *cell(struct quota *quota, unsigned row, uint64_t hash) { return &quota->cells[row][(hash >> 32 * row) % QUOTA_CELLS]; }
+
+static bool has_room(struct quota *quota, uint64_t hash, uint16_t max) {
+    for (unsigned row = 0; row < QUOTA_ROWS; row++) {
+        if (*cell(quota, row, hash) < max) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void quota_init(struct quota *quota, uint64_t secret) { *quota = (struct quota){.secret = secret}; }
 
 bool quota_enter(struct quota *quota, const struct node_ref *node) {
-    uint32_t ranges[ADDRS_MAX], key = cell_of(quota, node->id.key, KEY_SIZE);
-    size_t n = ranges_of(quota, node, ranges);
-    bool room = quota->keys[key] < QUOTA_KEY_MAX;
+    uint64_t things[THINGS_MAX];
+    size_t n = things_of(quota, node, things);
     for (size_t i = 0; i < n; i++) {
-        room = room && quota->ranges[ranges[i]] < QUOTA_RANGE_MAX;
-    }
-    if (room) {
-        quota->keys[key]++;
-        for (size_t i = 0; i < n; i++) {
-            quota->ranges[ranges[i]]++;
+        if (!has_room(quota, things[i], i == 0 ? QUOTA_KEY_MAX : QUOTA_RANGE_MAX)) {
+            return false;
         }
     }
-    return room;
+    for (size_t i = 0; i < n * QUOTA_ROWS; i++) {
+        ++*cell(quota, i % QUOTA_ROWS, things[i / QUOTA_ROWS]);
+    }
+    return true;
 }
 
 void quota_leave(struct quota *quota, const struct node_ref *node) {
-    uint32_t ranges[ADDRS_MAX], key = cell_of(quota, node->id.key, KEY_SIZE);
-    size_t n = ranges_of(quota, node, ranges);
-    assert(quota->keys[key] > 0);
-    quota->keys[key]--;
-    for (size_t i = 0; i < n; i++) {
-        assert(quota->ranges[ranges[i]] > 0);
-        quota->ranges[ranges[i]]--;
+    uint64_t things[THINGS_MAX];
+    size_t n = things_of(quota, node, things);
+    for (size_t i = 0; i < n * QUOTA_ROWS; i++) {
+        uint16_t *at = cell(quota, i % QUOTA_ROWS, things[i / QUOTA_ROWS]);
+        assert(*at > 0);
+        --*at;
     }
 }
