@@ -61,8 +61,9 @@ static double speed(const struct place_server *server) {
 }
 
 static void add_span(struct block *blocks, const struct place_server *server, uint32_t begin) {
+    double tokens_per_s = speed(server);
     for (uint32_t b = begin; b < begin + (server->end - server->begin); b++) {
-        blocks[b].tokens_per_s += speed(server);
+        blocks[b].tokens_per_s += tokens_per_s;
         blocks[b].holders++;
     }
 }

@@ -147,7 +147,7 @@ static double rearrange(struct sim *s, bool from_nothing) {
 
 /* ---- the figures ----------------------------------------------------------------------------------------------- */
 
-static bool run(uint64_t seed) {
+static bool run(const char *program, uint64_t seed) {
     static struct sim s;
     s = (struct sim){.rng = seed};
     join_all(&s);
@@ -167,13 +167,13 @@ static bool run(uint64_t seed) {
     printf("seed %2llu: worst block %.3f of the best after churn, %.3f after 10 min and %u moves, %.3f at the end; %.3f moves per server "
            "and hour\n",
            (unsigned long long)seed, before, after, moves, worst_block(s.view, n) / best, hourly);
-    if (!reached) printf("seed %llu misses the goal; again: sim_place %llu\n", (unsigned long long)seed, (unsigned long long)seed);
+    if (!reached) printf("seed %llu misses the goal; again: %s %llu\n", (unsigned long long)seed, program, (unsigned long long)seed);
     return reached;
 }
 
 int main(int argc, char **argv) {
     bool reached = true;
-    if (argc > 1) return run(strtoull(argv[1], NULL, 10)) ? 0 : 1;
-    for (uint64_t seed = 1; seed <= SEEDS; seed++) reached &= run(seed);
+    if (argc > 1) return run(argv[0], strtoull(argv[1], NULL, 10)) ? 0 : 1;
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) reached &= run(argv[0], seed);
     return reached ? 0 : 1;
 }
