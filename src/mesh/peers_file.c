@@ -50,7 +50,7 @@ static int lock(const char *home, struct corolla_error *err) {
     for (int waited = 0; fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0; waited += LOCK_STEP_MS) {
         reason = errno;
         if ((reason == EWOULDBLOCK || reason == EINTR) && waited < LOCK_MS) {
-            nanosleep(&(struct timespec){0, LOCK_STEP_MS * 1000000}, NULL);
+            nanosleep(&(struct timespec){0, LOCK_STEP_MS * 1000000L}, NULL);
             continue;
         }
         close(fd);

@@ -65,7 +65,7 @@ bool lan_segment_holds(const struct lan_segment *segment, const struct sockaddr 
     if (source->sa_family == AF_INET6)
         return IN6_IS_ADDR_LINKLOCAL(&as6(source)->sin6_addr) && as6(source)->sin6_scope_id == segment->interface;
     uint32_t theirs = ntohl(as4(source)->sin_addr.s_addr), ours = ntohl(as4(own(segment))->sin_addr.s_addr);
-    return theirs != 0 && segment->mask != 0 && (theirs & segment->mask) == (ours & segment->mask);
+    return segment->mask != 0 && (theirs & segment->mask) == (ours & segment->mask);
 }
 
 bool lan_segment_reaches(const struct lan_segment *segment, const struct sockaddr *listener) {

@@ -5,8 +5,7 @@
 
 static bool same_host(const char *a, const char *b) {
     const char *end = strrchr(a, ':');
-    size_t size = end ? (size_t)(end - a) + 1 : strlen(a);
-    return strncmp(a, b, size) == 0;
+    return end && strncmp(a, b, (size_t)(end - a) + 1) == 0;
 }
 
 static struct lan_node *find(struct lan_table *table, const struct node_id *id) {

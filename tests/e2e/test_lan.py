@@ -3,6 +3,7 @@
 import os
 import pathlib
 import queue
+import struct
 import subprocess
 import threading
 import time
@@ -35,6 +36,25 @@ for i in range(10000):
     out.sendto(data, (group, port))
     if i % 2:
         out6.sendto(data, group6)
+"""
+
+LISTEN = """
+import socket, struct
+join = socket.inet_aton("239.255.67.76") + socket.inet_aton("10.77.0.2")
+join6 = socket.inet_pton(socket.AF_INET6, "ff12::c001:1a") + struct.pack("@I", socket.if_nametoindex("eth0"))
+ip4 = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+ip4.bind(("239.255.67.76", 31330))
+ip4.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, join)
+ip4.setsockopt(socket.IPPROTO_IP, 12, 1)  # IP_RECVTTL
+ip6 = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+ip6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+ip6.bind(("::", 31330))
+ip6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, join6)
+ip6.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
+print("listening", flush=True)
+for s in (ip4, ip6):
+    data, control, _, source = s.recvmsg(2000, 200)
+    print(data.hex(), struct.unpack("@i", control[0][2])[0], source[0], flush=True)
 """
 
 
@@ -81,11 +101,11 @@ class Probe:
             self.linked[node] = addresses[0]
         return True
 
-    def wait(self, holds, what):
-        deadline = time.monotonic() + DEADLINE
+    def wait(self, holds, what, seconds=DEADLINE):
+        deadline = time.monotonic() + seconds
         while not holds():
             if not self.look(deadline - time.monotonic()) and not holds():
-                raise AssertionError(f"no {what} within {DEADLINE} s: found {self.found}, linked {self.linked}; {self.log()}")
+                raise AssertionError(f"no {what} within {seconds} s: found {self.found}, linked {self.linked}; {self.log()}")
 
     def wait_linked(self, *others):
         self.wait(lambda: all(o.node in self.linked for o in others), "links to all others")
@@ -164,6 +184,10 @@ class LanTest(LanCase, Case):
         host = self.lan().host()
         self.all_link([self.probe(host, "127.0.0.1:0") for _ in range(3)])
 
+    def test_processes_of_one_machine_find_each_other_over_its_network(self):
+        (host,) = self.hosts(1)
+        self.all_link([self.probe(host, "10.77.0.1:0") for _ in range(2)])
+
     def test_a_client_finds_and_is_not_found(self):
         one, other = self.hosts(2)
         server, client = self.probe(one), self.probe(other, "-")
@@ -200,6 +224,16 @@ class LanTest(LanCase, Case):
             probe.listen_for(QUIET / 4)
             self.assertEqual(len(probe.found), 1, probe.found)
 
+    def test_who_is_of_another_network_is_not_heard(self):
+        lan = self.lan()
+        one, stranger = lan.host(), lan.host()
+        one.plug("br0", "10.77.0.1/24")
+        stranger.plug("br0", "192.168.9.2/24")
+        here, there = self.probe(one), self.probe(stranger)
+        here.listen_for(QUIET)
+        there.listen_for(0.1)
+        self.assertEqual((here.found, there.found), ({}, {}))
+
     def test_nothing_passes_a_router(self):
         lan = self.lan("br0", "br1")
         router, (one,), (other,) = lan.host(), self.hosts(1, "br0", lan=lan), [lan.host()]
@@ -214,6 +248,51 @@ class LanTest(LanCase, Case):
         there.listen_for(0.1)
         self.assertNotIn(there.node, here.found)
         self.assertNotIn(here.node, there.found)
+
+    def overheard(self, *arguments):
+        """(bytes, hop limit, source) of the first datagrams over IPv4 and IPv6 that a probe with these arguments sends, and the probe."""
+        one, other = self.hosts(2)
+        listener = subprocess.Popen(other.command("python3", "-c", LISTEN), stdout=subprocess.PIPE, text=True)
+        self.addCleanup(listener.stdout.close)
+        self.addCleanup(listener.wait)
+        self.addCleanup(listener.kill)
+        self.assertEqual(listener.stdout.readline(), "listening\n")
+        probe = self.probe(one, *arguments)
+        lines = [listener.stdout.readline().split() for _ in range(2)]
+        return [(bytes.fromhex(data), int(limit), source) for data, limit, source in lines], probe
+
+    def test_datagrams_are_as_documented_and_die_at_the_first_router(self):
+        heard, probe = self.overheard("[::]:31337")
+        for (data, limit, source), address in zip(heard, ("10.77.0.1", "fe80::1")):
+            self.assertEqual(data, b"corolla\x01\x01\x00" + struct.pack("<HI", 31337, 0) + bytes.fromhex(probe.node))
+            self.assertEqual(limit, 1)
+            self.assertEqual(source, address)
+
+    def test_a_client_does_not_say_who_it_is(self):
+        heard, _ = self.overheard("-")
+        for data, _, _ in heard:
+            self.assertEqual(data, b"corolla\x01\x01" + bytes(39))
+
+    @unittest.skipUnless(os.environ.get("COROLLA_TEST_FULL"), "takes two minutes")
+    def test_an_interface_that_comes_later_is_taken_up(self):
+        lan = self.lan()
+        late, (other,) = lan.host(), self.hosts(1, lan=lan)
+        probes = [self.probe(late), self.probe(other)]
+        late.plug("br0", "10.77.0.9/24", "fe80::9/64")
+        for probe, peer in (probes, probes[::-1]):
+            probe.wait(lambda p=probe, o=peer: o.node in p.linked and o.node in p.found, "peer", 90 * SLOWER)
+
+    @unittest.skipUnless(os.environ.get("COROLLA_TEST_FULL"), "takes two minutes")
+    def test_parts_that_were_apart_find_each_other(self):
+        lan = self.lan("br0", "br1")
+        here, there = self.hosts(1, "br0", lan=lan), self.hosts(1, "br1", lan=lan, first=2)
+        probes = [self.probe(here[0]), self.probe(there[0])]
+        probes[0].listen_for(QUIET)  # their questions are over
+        lan.core.ip("link", "add", "c0", "type", "veth", "peer", "name", "c1")
+        for cable, switch in (("c0", "br0"), ("c1", "br1")):
+            lan.core.ip("link", "set", cable, "master", switch, "up")
+        for probe, peer in (probes, probes[::-1]):
+            probe.wait(lambda p=probe, o=peer: o.node in p.linked and o.node in p.found, "peer", 90 * SLOWER)
 
     def junk(self, host, kind):
         subprocess.run(host.command("python3", "-c", JUNK, "10.77.0.3", kind), check=True)

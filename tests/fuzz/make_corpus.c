@@ -1,10 +1,12 @@
-/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join and fuzz_member: make_corpus tests/fuzz/corpus. To be run again
- * when the schema changes; the seeds are committed. */
+/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join, fuzz_lan and fuzz_member: make_corpus tests/fuzz/corpus. To be run
+ * again when the schema changes; the seeds are committed. */
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "mesh/peer_list.h"
 #include "support/samples.h"
 #include "wire/join.h"
+#include "wire/lan_msg.h"
 #include "wire/member.h"
 
 static const char *root;
@@ -116,6 +118,23 @@ static void seed_members(void) {
     seed_member(3, "revocations", statement, revocations_encode(&list, statement), false);
 }
 
+static void seed_lan(void) {
+    static struct peer_list list;
+    static char text[PEER_TEXT_MAX];
+    uint8_t bytes[LAN_MSG_SIZE];
+    struct lan_msg m = {.asks = true};
+    lan_msg_encode(&m, bytes);
+    seed("lan", "client", bytes, sizeof(bytes));
+    m = (struct lan_msg){.port = 31330, .id = sample_node_id(9, SAMPLE_USUAL)};
+    lan_msg_encode(&m, bytes);
+    seed("lan", "answer", bytes, sizeof(bytes));
+    for (unsigned i = 0; i < 3; i++) {
+        struct node_ref node = sample_node_ref(i, i == 2 ? SAMPLE_LARGEST : SAMPLE_USUAL);
+        peer_list_linked(&list, &node, i == 1 ? node.id.key : NULL);
+    }
+    seed("lan", "peers", text, peer_list_format(&list, text));
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: make_corpus FOLDER\n");
@@ -128,5 +147,6 @@ int main(int argc, char **argv) {
     seed_frames();
     seed_joins();
     seed_members();
+    seed_lan();
     return 0;
 }

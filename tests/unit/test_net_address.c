@@ -61,6 +61,25 @@ static void an_address_leads_to_whoever_answers_and_tells_who_it_is(void **state
     node_stop(&b);
 }
 
+static void any_process_of_a_home_may_answer(void **state) {
+    (void)state;
+    struct node a, b;
+    struct net_config config;
+    node_open(&a);
+    node_prepare(&b, &config);
+    struct identity *first = b.identity; /* it holds instance 0 */
+    assert_int_equal(identity_open(&b.identity, b.home, NULL), COROLLA_OK);
+    config.identity = b.identity;
+    node_start(&b, &config);
+    struct dialling d = {.node = &a, .address = net_self(b.net)->addrs[0]};
+    dial(&d);
+    assert_int_equal(d.n_links, 1);
+    assert_int_equal(link_peer(d.link)->id.instance, 1);
+    node_stop(&a);
+    node_stop(&b);
+    identity_close(first);
+}
+
 static void a_name_is_resolved(void **state) {
     (void)state;
     struct node a, b;
@@ -151,6 +170,7 @@ static void stopping_ends_a_dial(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_address_leads_to_whoever_answers_and_tells_who_it_is),
+        cmocka_unit_test(any_process_of_a_home_may_answer),
         cmocka_unit_test(a_name_is_resolved),
         cmocka_unit_test(a_node_that_is_linked_already_is_not_linked_again),
         cmocka_unit_test(nobody_there_is_an_error_that_says_what_was_tried),

@@ -183,6 +183,8 @@ static void what_is_no_file_is_moved_aside_too(void **state) {
     file = open_file();
     assert_int_equal(count_of(file), 0);
     peers_file_close(file);
+    assert_int_equal(warnings, 2);
+    assert_int_not_equal(access(under("peers"), F_OK), 0);
 }
 
 static void a_lock_that_is_not_given_back_costs_a_while_and_no_peers(void **state) {
