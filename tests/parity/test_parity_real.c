@@ -3,7 +3,7 @@
  *
  * Quantised weights round activations, so an engine that sums in another order (a repacked weight type) gives slightly other
  * logits. Teacher-forced over corolla's own greedy text, the choice must agree wherever libllama's two best tokens are further
- * apart than MARGIN. The long prefix is for COROLLA_TEST_FULL=1 only.
+ * apart than MARGIN. The same model with F32 weights rounds nothing: there every choice must agree.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,14 +13,14 @@
 
 #include <cmocka.h>
 
-#include "parity/oracle.h"
+#include "parity/greedy.h"
 #include "support/chain.h"
+#include "support/dequantise.h"
 #include "support/scratch.h"
 
 #define PROMPTS 20
-#define PROMPT_TOKENS_MAX 128
-#define NEW_TOKENS 64
-#define TOKENS_MAX (PROMPT_TOKENS_MAX + NEW_TOKENS)
+#define PROMPTS_F32 5            /* unless COROLLA_TEST_FULL=1: F32 weights are slow */
+#define F32_FILE "real-f32.gguf" /* 540 MB in the folder that the test runs in, the build's; removed at the end */
 #define MARGIN 0.25f
 #define POSITIONS 200
 
@@ -30,93 +30,21 @@ static const char *model_path(void) {
     return path;
 }
 
-static uint32_t argmax(const float *logits, uint32_t n) {
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (logits[i] > logits[best]) best = i;
-    return best;
-}
-
-struct text {
-    struct lane lane;
-    int32_t tokens[TOKENS_MAX];
-    uint32_t n_prompt;
-};
-
-static void read_prompts(const struct oracle *oracle, struct text *texts) {
-    char line[1024];
-    FILE *file = fopen(COROLLA_TESTS "/support/prompts.txt", "r");
-    assert_non_null(file);
-    for (uint32_t i = 0; i < PROMPTS; i++) {
-        assert_non_null(fgets(line, sizeof line, file));
-        line[strcspn(line, "\n")] = '\0';
-        texts[i].n_prompt = oracle_tokenize(oracle, line, texts[i].tokens, PROMPT_TOKENS_MAX);
-        assert_true(texts[i].n_prompt > 0);
-    }
-    fclose(file);
-}
-
-/* All texts side by side in one batch per step. */
-static void generate_together(struct chain *chain, struct text *texts) {
-    struct lane_step steps[PROMPTS];
-    size_t row = chain->n_embd;
-    float *hidden = malloc(PROMPT_TOKENS_MAX * row * sizeof *hidden), *last = malloc(PROMPTS * row * sizeof *last);
-    float *logits = malloc((size_t)PROMPTS * chain->n_vocab * sizeof *logits);
-    assert_true(hidden && last && logits);
-    for (uint32_t i = 0; i < PROMPTS; i++) {
-        lane_open(&texts[i].lane, chain, TOKENS_MAX);
-        lane_run(&texts[i].lane, 0, texts[i].tokens, texts[i].n_prompt, PROMPT_TOKENS_MAX, hidden);
-        memcpy(last + i * row, hidden + (texts[i].n_prompt - 1) * row, row * sizeof *last);
-    }
-    for (uint32_t n = 0; n < NEW_TOKENS; n++) {
-        chain_logits(chain, last, PROMPTS, logits);
-        for (uint32_t i = 0; i < PROMPTS; i++) {
-            uint32_t position = texts[i].n_prompt + n;
-            texts[i].tokens[position] = (int32_t)argmax(logits + (size_t)i * chain->n_vocab, chain->n_vocab);
-            steps[i] = (struct lane_step){&texts[i].lane, position, 1, &texts[i].tokens[position], last + i * row};
-        }
-        if (n + 1 < NEW_TOKENS) lanes_step(steps, PROMPTS);
-    }
-    for (uint32_t i = 0; i < PROMPTS; i++) lane_close(&texts[i].lane);
-    free(hidden);
-    free(last);
-    free(logits);
-}
-
 static void greedy_choices_agree_with_libllama_beyond_the_margin(void **state) {
-    const char *path = model_path();
-    uint32_t same = 0, close = 0;
-    struct chain chain;
     (void)state;
-    struct text *texts = calloc(PROMPTS, sizeof *texts);
-    struct oracle *oracle = oracle_open(path, 256, false);
-    assert_true(texts && oracle);
-    read_prompts(oracle, texts);
-    chain_open(&chain, &(struct chain_config){.path = path, .threads = 1, .kv = COROLLA_KV_F16});
-    generate_together(&chain, texts);
-    float *logits = malloc((size_t)TOKENS_MAX * chain.n_vocab * sizeof *logits);
-    assert_non_null(logits);
-    for (uint32_t i = 0; i < PROMPTS; i++) {
-        uint32_t n = texts[i].n_prompt + NEW_TOKENS - 1;
-        assert_true(oracle_logits(oracle, texts[i].tokens, n, 256, 0, logits));
-        for (uint32_t at = texts[i].n_prompt - 1; at < n; at++) {
-            const float *row = logits + (size_t)at * chain.n_vocab;
-            uint32_t theirs = argmax(row, chain.n_vocab), ours = (uint32_t)texts[i].tokens[at + 1];
-            if (ours == theirs)
-                same++;
-            else if (row[theirs] - row[ours] <= MARGIN)
-                close++;
-            else
-                fail_msg("prompt %u, position %u: corolla chose %u, libllama %u by %g", i, at, ours, theirs,
-                         (double)(row[theirs] - row[ours]));
-        }
-    }
-    print_message("%u of %u choices equal libllama's, %u others lie within a margin of %g\n", same, PROMPTS * NEW_TOKENS, close,
-                  (double)MARGIN);
-    free(logits);
-    free(texts);
-    chain_close(&chain);
-    oracle_close(oracle);
+    greedy_compare(model_path(), PROMPTS, MARGIN);
+}
+
+static void greedy_choices_of_f32_weights_are_those_of_libllama(void **state) {
+    (void)state;
+    dequantise(model_path(), F32_FILE);
+    scratch_file("cache"); /* where the digests of the file go */
+    greedy_compare(F32_FILE, getenv("COROLLA_TEST_FULL") ? PROMPTS : PROMPTS_F32, 0.0f);
+}
+
+static int remove_file(void **state) {
+    (void)state;
+    return remove(F32_FILE);
 }
 
 /* Hidden states of n positions behind a prefix; the caller frees them. */
@@ -172,6 +100,7 @@ static void positions_behind_a_long_context_give_the_same_bits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_choices_agree_with_libllama_beyond_the_margin),
+        cmocka_unit_test_teardown(greedy_choices_of_f32_weights_are_those_of_libllama, remove_file),
         cmocka_unit_test(chunks_and_cuts_give_the_same_bits),
         cmocka_unit_test(positions_behind_a_long_context_give_the_same_bits),
     };
