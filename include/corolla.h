@@ -195,9 +195,10 @@ COROLLA_API enum corolla_status corolla_view_servers(struct corolla_view *view, 
 #define COROLLA_HOPS_MAX 64
 /* The chain that a client here would take, and what it expects of it. NO_CHAIN names the blocks that are missing. */
 COROLLA_API enum corolla_status corolla_view_chain(struct corolla_view *view, const char *model_id, uint32_t n_blocks,
-                                                   struct corolla_hop out_hops[COROLLA_HOPS_MAX], size_t *out_count, float *out_tokens_per_s,
-                                                   struct corolla_error *err);
-/* Tells a server to take no new sessions, or to take them again. node: the beginning of its id. REFUSED unless this home is the server's. */
+                                                   struct corolla_hop out_hops[COROLLA_HOPS_MAX], size_t *out_count,
+                                                   float *out_tokens_per_s, struct corolla_error *err);
+/* Tells a server to take no new sessions, or to take them again. node: the beginning of its id. REFUSED unless this home is the server's.
+ */
 COROLLA_API enum corolla_status corolla_view_pause(struct corolla_view *view, const char *node, bool paused, struct corolla_error *err);
 
 /* ---- session --------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,5 @@
-/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join, fuzz_lan and fuzz_member: make_corpus tests/fuzz/corpus. To be run
- * again when the schema changes; the seeds are committed. */
+/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join, fuzz_lan and fuzz_member: make_corpus tests/fuzz/corpus. To be
+ * run again when the schema changes; the seeds are committed. */
 #include <stdlib.h>
 #include <sys/stat.h>
 
