@@ -284,6 +284,7 @@ static void a_record_lives_its_ttl_less_its_age(void **state) {
     pass(2000);
     assert_false(knows(9));
     assert_int_equal(world.changes[GOSSIP_GONE], 1);
+    pass(60000);
     get_record(0, 2, &record, 0); /* the same version again, younger than it is */
     assert_false(knows(9));
     record.sequence++;
@@ -375,7 +376,8 @@ static void a_suspicion_is_passed_on_and_comes_true_unless_refuted(void **state)
     get_statement(1, 3, 8, 1, 2);
     pass(6000);
     assert_false(knows(9));
-    assert_true(knows(8));
+    struct node_ref ref = ref_of(8);
+    assert_false(gossip_find(gossip, &ref.id)->suspected);
     get_suspect(0, 2, 8, 1, 1); /* of a version that is not the newest */
     assert_int_equal(world.changes[GOSSIP_SUSPECTED], 2);
 }
@@ -468,6 +470,33 @@ static void a_life_that_was_forgotten_is_outbid(void **state) {
     assert_int_equal(gossip_count(gossip), 0);
 }
 
+static void who_forgot_its_last_life_is_told_of_it(void **state) {
+    (void)state;
+    neighbour(0, 2);
+    neighbour(1, 9);
+    get_statement(0, 2, 9, 4, 5);
+    world.n_sent = 0;
+    get_statement(1, 9, 9, 1, 1);
+    assert_non_null(sent(MSG_RECORDS, 1));
+}
+
+static void who_offers_what_is_gone_is_told_so(void **state) {
+    (void)state;
+    uint8_t bytes[MSG_HEADER_MAX];
+    static struct msg_digest digest;
+    struct node_ref ref = ref_of(9);
+    neighbour(0, 2);
+    get_statement(0, 2, 9, 1, 1);
+    get_suspect(0, 2, 9, 1, 1);
+    pass(6000);
+    world.n_sent = 0;
+    digest.known.n = 1;
+    digest.known.versions[0] = (struct record_version){node_id_digest(&ref.id), 1, 1};
+    get(1, 3, MSG_DIGEST, bytes, msg_digest_encode(&digest, bytes));
+    assert_non_null(sent(MSG_SUSPECT, 1));
+    assert_null(sent(MSG_WANT, 1));
+}
+
 static void a_leaf_takes_all_and_tells_nothing(void **state) {
     (void)state;
     struct node_ref ref = ref_of(2);
@@ -477,7 +506,8 @@ static void a_leaf_takes_all_and_tells_nothing(void **state) {
     pass(10);
     gossip_dialled(gossip, &ref.id, &links[0], now_ms);
     get_statement(0, 2, 9, 1, 1);
-    assert_true(knows(9));
+    get_statement(0, 2, 2, 1, 1);
+    assert_true(knows(9) && knows(2));
     world.n_sent = 0;
     pass(500);
     assert_null(sent(MSG_HAVE, 0));
@@ -613,6 +643,8 @@ int main(void) {
         TEST(one_lost_link_is_suspicious_and_most_at_once_are_not),
         TEST(who_slept_blames_nobody_and_says_that_it_is_back),
         TEST(a_life_that_was_forgotten_is_outbid),
+        TEST(who_forgot_its_last_life_is_told_of_it),
+        TEST(who_offers_what_is_gone_is_told_so),
         TEST(a_leaf_takes_all_and_tells_nothing),
         TEST(what_a_leaf_says_is_not_heard),
         TEST(gossip_that_a_peer_ends_is_over),

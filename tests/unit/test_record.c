@@ -209,6 +209,9 @@ static void columns_of_unequal_length_or_too_many_are_refused(void **state) {
     assert_int_equal(msg_have_decode(unequal, sizeof(unequal) - 1, &versions_back, NULL), COROLLA_FORMAT);
     assert_int_equal(msg_digest_decode(unequal, sizeof(unequal) - 1, &digest_back, NULL), COROLLA_FORMAT);
     assert_int_equal(msg_suspect_decode(unequal, sizeof(unequal) - 1, &versions_back, NULL), COROLLA_FORMAT);
+    memcpy(bytes, unequal, 10);
+    memcpy(bytes + 10, "\x1a\x01\x01", 3); /* a node and its sequence, no boot */
+    assert_int_equal(msg_have_decode(bytes, 13, &versions_back, NULL), COROLLA_FORMAT);
     sample_versions(&versions, SUSPECTS_MAX + 1, SAMPLE_USUAL);
     assert_int_equal(msg_suspect_decode(bytes, msg_have_encode(&versions, bytes), &versions_back, NULL), COROLLA_FORMAT);
     memset(bytes, 1, sizeof(bytes));
