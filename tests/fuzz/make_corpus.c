@@ -1,10 +1,5 @@
-<<<<<<< HEAD
-/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join, fuzz_lan and fuzz_member: make_corpus tests/fuzz/corpus. To be
- * run again when the schema changes; the seeds are committed. */
-=======
-/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join, fuzz_record and fuzz_gossip: make_corpus tests/fuzz/corpus. To
- * be run again when the schema changes; the seeds are committed. */
->>>>>>> gossip
+/* make_corpus.c - writes the seeds of the fuzz targets for messages, frames, join codes, LAN datagrams, statements of private swarms, records
+ * and gossip: make_corpus tests/fuzz/corpus. To be run again when the schema changes; the seeds are committed. */
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -96,7 +91,6 @@ static void seed_joins(void) {
     seed("join", "inside", inside, sizeof(inside) - 1);
 }
 
-<<<<<<< HEAD
 static void seed_member(unsigned kind, const char *name, const void *statement, size_t size, bool wrapped) {
     static uint8_t out[1 + REVOCATIONS_BYTES_MAX];
     uint8_t signature[SIGNATURE_SIZE];
@@ -139,7 +133,8 @@ static void seed_lan(void) {
         peer_list_linked(&list, &node, i == 1 ? node.id.key : NULL);
     }
     seed("lan", "peers", text, peer_list_format(&list, text));
-=======
+}
+
 static void seed_record(unsigned what, const char *name, size_t size) {
     buffer[0] = (uint8_t)what;
     seed("record", name, buffer, 1 + size);
@@ -200,7 +195,6 @@ static void seed_gossip(void) {
     n += put_message(actions + n, MSG_HAVE, 0, bytes, msg_have_encode(&digest.known, bytes));
     memcpy(actions + n, "\x0d\x05\x10\x0b\x18\x05\xff\x05\xff\x0a\x05\x20\x0c", 13);
     seed("gossip", "usual", actions, n + 13);
->>>>>>> gossip
 }
 
 int main(int argc, char **argv) {
@@ -214,13 +208,10 @@ int main(int argc, char **argv) {
     seed_messages(SAMPLE_LARGEST);
     seed_frames();
     seed_joins();
-<<<<<<< HEAD
     seed_members();
     seed_lan();
-=======
     seed_gossip_messages(SAMPLE_USUAL);
     seed_gossip_messages(SAMPLE_LARGEST);
     seed_gossip();
->>>>>>> gossip
     return 0;
 }
