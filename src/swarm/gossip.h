@@ -5,13 +5,15 @@
  *   Neighbours  A node keeps GOSSIP_LINKS links of its own choice and takes part on those that others chose. Gossip on a link begins
  *               with a DIGEST of either side; other links of the net (sessions) carry none.
  *   Spreading   At the beginning each side tells all that it has as (node digest, boot, sequence); what is newer is asked for with
- *               WANT and comes as RECORDS. Later, news is announced in batches (HAVE). Once a minute one neighbour is given a whole digest
- * again, so that nothing that was lost stays lost. Admission   A record that reaches us from its own node is admitted when a dial-back
- * proved that its key answers at its address; until then it is told to nobody. What neighbours relay they have admitted. Suspicion   A lost
- * link to a neighbour is told (SUSPECT with its version). The neighbour itself refutes by a higher sequence; what is not refuted within
- * SUSPECT_MS is gone. Who lost all its links at once, or slept, suspects nobody. Bounds      Records in all, per link (as the one who
- * brought them first), per address range and per key; signature checks per second and link; bytes of a message. What goes over a bound is
- * dropped; only a bad signature, an oversized or a malformed message counts against the sender (PEER_FAULT).
+ *               WANT and comes as RECORDS. Later, news is announced in batches (HAVE). Once a minute one neighbour is given a whole
+ *               digest again, so that nothing that was lost stays lost.
+ *   Admission   A record that reaches us from its own node is admitted when a dial-back proved that its key answers at its address;
+ *               until then it is told to nobody. What neighbours relay they have admitted.
+ *   Suspicion   A lost link to a neighbour is told (SUSPECT with its version). The neighbour itself refutes by a higher sequence; what
+ *               is not refuted within SUSPECT_MS is gone. Who lost most of its links at once, or slept, suspects nobody.
+ *   Bounds      Records in all, per link (as the one who brought them first), per address range and per key; signature checks per
+ *               second and link; bytes of a message. What goes over a bound is dropped; only a bad signature, an oversized or a
+ *               malformed message counts against the sender (PEER_FAULT).
  *
  * Not done here: links, dialling, clocks, keys (the mesh does them), routing and placement (route.h, place.h read the records).
  * Threads: none of its own; one thread at a time.
