@@ -32,72 +32,6 @@ void peers_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadl
 }
 
 #define SETTLE_POLL_MS 10 /* while a client waits for the swarm */
-#define STRIKE_MS 1000    /* a first failure; each more doubles it ... */
-#define STRIKES_MAX 9     /* ... up to about five minutes */
-#define REFUSAL_MS 2000   /* a server that is full or leaves */
-
-/* ---- the table (the lock is held) ------------------------------------------------------------------------------ */
-
-static void peer_set_label(struct peer *peer) {
-    char id[17], instance[16] = "";
-    hex_encode(peer->ref.id.key, 8, id);
-    if (peer->ref.id.instance != 0) snprintf(instance, sizeof instance, "/%u", peer->ref.id.instance);
-    snprintf(peer->label, sizeof peer->label, "server %s%s", id, instance);
-}
-
-static struct peer *find_peer(const struct peers *peers, const struct node_id *id) {
-    for (size_t i = 0; i < peers->n; i++)
-        if (node_id_equal(&peers->list[i]->ref.id, id)) return peers->list[i];
-    return NULL;
-}
-
-/* A place in the list; one that nothing is known of and nobody uses is taken again. NULL: no memory, or too many. */
-static struct peer **make_place(struct peers *peers) {
-    for (size_t i = 0; i < peers->n && peers->n >= PEERS_MAX; i++) {
-        struct peer *peer = peers->list[i];
-        if (!peer->named && !peer->has_record && !peer->up && !peer->asking && peer->uses == 0) return &peers->list[i];
-    }
-    if (peers->n >= PEERS_MAX) return NULL;
-    if (peers->n == peers->capacity) {
-        size_t capacity = peers->capacity == 0 ? 64 : peers->capacity * 2;
-        struct peer **list = realloc(peers->list, capacity * sizeof(struct peer *));
-        if (list == NULL) return NULL;
-        peers->list = list;
-        peers->capacity = capacity;
-    }
-    struct peer **place = &peers->list[peers->n];
-    *place = malloc(sizeof **place);
-    if (*place == NULL) return NULL;
-    peers->n++;
-    return place;
-}
-
-/* Finds or makes. */
-static struct peer *get_peer(struct peers *peers, const struct node_ref *ref) {
-    struct peer *peer = find_peer(peers, &ref->id);
-    if (peer != NULL) return peer;
-    struct peer **place = make_place(peers);
-    if (place == NULL) return NULL;
-    **place = (struct peer){.peers = peers, .ref = *ref, .digest = node_id_digest(&ref->id)};
-    peer_set_label(*place);
-    return *place;
-}
-
-void peer_note(struct peer *peer, enum corolla_status status) {
-    uint64_t ban_ms = 0;
-    switch (status) {
-    case COROLLA_OK: peer->strikes = 0; break;
-    case COROLLA_BUSY:
-    case COROLLA_NO_CACHE:
-    case COROLLA_NOT_SERVED:
-    case COROLLA_DRAINING: ban_ms = REFUSAL_MS; break;
-    default:
-        ban_ms = (uint64_t)STRIKE_MS << peer->strikes;
-        if (peer->strikes < STRIKES_MAX) peer->strikes++;
-    }
-    peer->banned_us = clock_us();
-    peer->banned_until_us = ban_ms > 0 ? peer->banned_us + ban_ms * 1000 : 0;
-}
 
 /* ---- loop thread: records -------------------------------------------------------------------------------------- */
 
@@ -106,7 +40,7 @@ static void on_changed(void *user, const struct gossip_entry *entry, enum gossip
     const struct record *record = entry->record;
     bool ours = !peers->has_model || memcmp(record->model, peers->model, ID_SIZE) == 0;
     pthread_mutex_lock(&peers->lock);
-    struct peer *peer = ours ? get_peer(peers, &record->node) : find_peer(peers, &record->node.id);
+    struct peer *peer = ours ? peers_get(peers, &record->node) : peers_find(peers, &record->node.id);
     if (peer != NULL) {
         peer->has_record = ours && what != GOSSIP_GONE && record->state != RECORD_OFFLINE;
         peer->suspected = entry->suspected;
@@ -355,7 +289,7 @@ static enum corolla_status add_joins(struct peers *peers, const struct peers_con
         enum corolla_status status = entry_parse(config->joins[i], &entry, err);
         if (status != COROLLA_OK) return err_prefix(err, status, "join code %zu", i + 1);
         if (!entry.has_node) continue;
-        struct peer *peer = get_peer(peers, &entry.node);
+        struct peer *peer = peers_get(peers, &entry.node);
         if (peer == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a swarm");
         peer->named = true;
     }

@@ -91,6 +91,9 @@ enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg
 /* The error of the first named server that did not answer, or of the entries of the swarm; false: there is none. Any thread. */
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error);
 
+/* The table; the lock is held. find: NULL when it is not there. get: finds or makes; NULL when there is no memory, or too many. */
+struct peer *peers_find(const struct peers *peers, const struct node_id *id);
+struct peer *peers_get(struct peers *peers, const struct node_ref *ref);
 /* What a session has seen of a server: OK ends its strikes; refusals and failures make others preferred for a while. The lock is held. */
 void peer_note(struct peer *peer, enum corolla_status status);
 

@@ -1,0 +1,71 @@
+/* peer_table.c - the servers that a client knows, and what it holds against them. The lock of peers.h is held. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "client/peers.h"
+
+#define STRIKE_MS 1000  /* a first failure; each more doubles it ... */
+#define STRIKES_MAX 9   /* ... up to about five minutes */
+#define REFUSAL_MS 2000 /* a server that is full or leaves */
+
+static void peer_set_label(struct peer *peer) {
+    char id[17], instance[16] = "";
+    hex_encode(peer->ref.id.key, 8, id);
+    if (peer->ref.id.instance != 0) snprintf(instance, sizeof instance, "/%u", peer->ref.id.instance);
+    snprintf(peer->label, sizeof peer->label, "server %s%s", id, instance);
+}
+
+struct peer *peers_find(const struct peers *peers, const struct node_id *id) {
+    for (size_t i = 0; i < peers->n; i++)
+        if (node_id_equal(&peers->list[i]->ref.id, id)) return peers->list[i];
+    return NULL;
+}
+
+/* A place in the list; one that nothing is known of and nobody uses is taken again. NULL: no memory, or too many. */
+static struct peer **make_place(struct peers *peers) {
+    for (size_t i = 0; i < peers->n && peers->n >= PEERS_MAX; i++) {
+        struct peer *peer = peers->list[i];
+        if (!peer->named && !peer->has_record && !peer->up && !peer->asking && peer->uses == 0) return &peers->list[i];
+    }
+    if (peers->n >= PEERS_MAX) return NULL;
+    if (peers->n == peers->capacity) {
+        size_t capacity = peers->capacity == 0 ? 64 : peers->capacity * 2;
+        struct peer **list = realloc(peers->list, capacity * sizeof(struct peer *));
+        if (list == NULL) return NULL;
+        peers->list = list;
+        peers->capacity = capacity;
+    }
+    struct peer **place = &peers->list[peers->n];
+    *place = malloc(sizeof **place);
+    if (*place == NULL) return NULL;
+    peers->n++;
+    return place;
+}
+
+struct peer *peers_get(struct peers *peers, const struct node_ref *ref) {
+    struct peer *peer = peers_find(peers, &ref->id);
+    if (peer != NULL) return peer;
+    struct peer **place = make_place(peers);
+    if (place == NULL) return NULL;
+    **place = (struct peer){.peers = peers, .ref = *ref, .digest = node_id_digest(&ref->id)};
+    peer_set_label(*place);
+    return *place;
+}
+
+void peer_note(struct peer *peer, enum corolla_status status) {
+    uint64_t ban_ms = 0;
+    switch (status) {
+    case COROLLA_OK: peer->strikes = 0; break;
+    case COROLLA_BUSY:
+    case COROLLA_NO_CACHE:
+    case COROLLA_NOT_SERVED:
+    case COROLLA_DRAINING: ban_ms = REFUSAL_MS; break;
+    default:
+        ban_ms = (uint64_t)STRIKE_MS << peer->strikes;
+        if (peer->strikes < STRIKES_MAX) peer->strikes++;
+    }
+    peer->banned_us = clock_us();
+    peer->banned_until_us = ban_ms > 0 ? peer->banned_us + ban_ms * 1000 : 0;
+}
