@@ -180,6 +180,9 @@ static struct hint *pick_hint(struct gossip *g) {
 
 void links_choose(struct gossip *g) {
     uint32_t wanted = g->config.leaf ? LEAF_LINKS : GOSSIP_LINKS, have = g->n_chosen;
+    if (g->n_full == 0) {
+        wanted = ALONE_DIALS; /* most of what is remembered may be gone */
+    }
     for (uint32_t i = 0; i < g->n_dials; i++) {
         have += g->dials[i].neighbour;
     }

@@ -1,4 +1,4 @@
-/* gossip_state.h - what the files of gossip share: its state and bounds. Only src/swarm/gossip*.c include this.
+/* gossip_state.h - what the files of gossip share: its state and bounds. Only src/swarm/gossip*.c and the fuzz target include this.
  *
  *   gossip.c        the public functions, our own record, time
  *   gossip_links.c  neighbours, whom to dial, dial-back
@@ -15,6 +15,7 @@
 #define GUEST_MS 2000       /* ... after this time, in which a newcomer learns of other nodes; 200 links at a time ... */
 #define GUESTS_MAX 200      /* ... at once over this: a whole swarm may start by one entry */
 #define LEAVES_MAX 256      /* clients that are told the news */
+#define ALONE_DIALS 16      /* hints that are tried at once while there is no neighbour */
 #define LEAF_LINKS 2        /* neighbours that a leaf chooses */
 #define FLUSH_MS 250        /* news wait this long at most, so that they travel together */
 #define WANT_MS 750         /* no answer: ask the next one */

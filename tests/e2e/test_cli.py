@@ -121,7 +121,7 @@ class Run(Case):
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("usage: corolla " + command, done.stdout)
         model = self.tiny_model()
-        for wrong in (("nonsense",), ("run",), ("run", model, "--no-such-flag"), ("run", model, "-p", "x"), ("run", model, "--local", "-n", "-3"),
+        for wrong in (("nonsense",), ("run",), ("run", model, "--no-such-flag"), ("run", model, "--local", "-n", "-3"),
                       ("run", model, "--local", "--temp", "hot"), ("serve", model, "--blocks", "3:2"), ("serve", model, "--blocks", "0:6"),
                       ("run", model, "--local", "-p", "x", "--wire", "f8"), ("run", model, "--local", "-p", "x", "-f", "y"),
                       ("run", model, "--local", "-p", "x", "--system", "y"), ("run", model, "--local", "-p", "x", "--chat-template", "chatml"),
@@ -139,7 +139,10 @@ class Failures(Case):
         model = self.tiny_model()
         servers = self.serve(model, "0:2", "4:5")
         self.assert_fails(self.corolla("run", model, "-p", "x", *joins(servers)), "2", "4")
-        self.assert_fails(self.corolla("run", model, "-p", "x", *joins(servers[:1])), "2", "5")
+        self.assert_fails(self.corolla("run", model, "-p", "x", *joins(servers[:1]), home="other"), "2", "5")
+
+    def test_nobody_to_compute_is_told(self):
+        self.assert_fails(self.corolla("run", self.tiny_model(), "-p", "x"), "no server was found", "--join")
 
     def test_another_model_is_told_from_a_dead_server(self):
         model, other = self.tiny_model(), self.tiny_model("other", seed=2)
@@ -151,7 +154,7 @@ class Failures(Case):
     def test_a_mistyped_join_code_is_told(self):
         model = self.tiny_model()
         code = self.serve(model, "0:5")[0].code
-        for wrong in ("nonsense", "", code[:-1], code + "a", code[:20] + ("a" if code[20] != "a" else "b") + code[21:]):
+        for wrong in ("corolla1nonsense", "", code[:-1], code + "a", code[:20] + ("a" if code[20] != "a" else "b") + code[21:]):
             self.assert_fails(self.corolla("run", model, "-p", "x", "--join", wrong), "code")
 
     def test_a_full_cache_and_a_long_prompt_are_refused_and_the_server_goes_on(self):
