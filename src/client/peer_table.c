@@ -7,7 +7,7 @@
 #include "client/peers.h"
 
 #define STRIKE_MS 1000  /* a first failure; each more doubles it ... */
-#define STRIKES_MAX 9   /* ... up to about five minutes */
+#define STRIKES_MAX 9   /* ... up to about nine minutes */
 #define REFUSAL_MS 2000 /* a server that is full or leaves */
 
 static void peer_set_label(struct peer *peer) {

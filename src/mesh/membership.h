@@ -25,7 +25,7 @@ struct membership_config {
     struct identity *identity; /* borrowed */
     const char *home;          /* NULL: the default */
     const char *swarm_key;     /* file; NULL: HOME/swarm.pem if there is one */
-    const char *const *joins;  /* join codes */
+    const char *const *joins;  /* entries of the user; the names among them are left alone */
     size_t n_joins;
     enum corolla_role role; /* what this node is: refused when its certificate does not allow that */
     uint32_t timeout_ms;    /* for the first contact */

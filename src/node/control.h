@@ -4,9 +4,9 @@
  * Design
  *   The owner's span is taken as it is and never left. Otherwise the server waits until the swarm told what it has, says where it would
  *   go (state joining), and looks again: of all who join at once the one with the lower digest chooses first, and all compute the same.
- * Then it loads, and from then on looks now and then whether another place is worth a move (swarm/place.h). A move: no new sessions, the
- * old ones end or are ended at a deadline, the new blocks are loaded beside the old ones where memory allows, and the old ones are hosted
- * again where loading fails.
+ *   Then it loads, and from then on looks now and then whether another place is worth a move (swarm/place.h).
+ *   A move: no new sessions, the old ones end or are ended at a deadline, the new blocks are loaded beside the old ones where memory
+ *   allows, and the old ones are hosted again where loading fails.
  *
  * Threads: control_open() blocks its caller until the server can be used; a thread of its own then does the moves.
  */

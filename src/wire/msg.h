@@ -27,15 +27,15 @@
 #define PROTOCOL_VERSION_MAX 1
 
 enum msg_kind {
-    MSG_INFO_GET = 1, /* empty; answered by INFO */
+    MSG_INFO_GET = 1, /* empty; answered by INFO, or FAILED while it is not known what will be hosted */
     MSG_INFO,
     MSG_OPEN, /* client -> hop; answered by OPENED or FAILED */
     MSG_OPENED,
     MSG_STEP,   /* client -> first hop -> next hop ...; body: hidden states */
     MSG_RESULT, /* last hop -> client; body: the rows asked for */
-    MSG_FAILED, /* to the client: what went wrong with an open or a step */
+    MSG_FAILED, /* to the client: what went wrong with an open or a step, or another question */
     MSG_CLOSE,  /* client -> hop; no answer */
-    MSG_DRAIN,  /* a server to all its peers: no new sessions, I am leaving */
+    MSG_DRAIN,  /* a server to all its peers: no new sessions, I pause, move or leave */
     MSG_PAUSE,  /* from the owner, who has the server's own key; empty: take no new sessions. Answered by INFO or FAILED */
     MSG_RESUME, /* empty: take them again */
 

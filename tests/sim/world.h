@@ -1,11 +1,12 @@
 /* world.h - a swarm in one process: the real gossip over a fake clock, network, randomness and signatures. One seed is one run.
  *
- * Time    A queue of events, ordered by time and then by the order of their making. Nothing waits; nothing reads a clock. Each node has a
- * monotonic clock of its own, with any origin and a wrong rate; a clock on the wall does not exist here. Links   Messages arrive in order
- * after the delay of the pair and some jitter. A dial takes three delays and reaches who listens at the address, if its key is right.
- * Silence (a partition, a sleeping or frozen machine) is noticed after WORLD_SILENCE_MS, the death of a process at once. Trace   A hash
- * over everything that happened. Two runs of one seed have the same, or something here depends on what it must not. Nodes   Either run
- * gossip (world_add), or are puppets, whose messages a test makes: liars and floods.
+ *   Time   A queue of events, ordered by time and then by the order of their making. Nothing waits; nothing reads a clock. Each node
+ *          has a monotonic clock of its own, with any origin and a wrong rate; a clock on the wall does not exist here.
+ *   Links  Messages arrive in order after the delay of the pair and some jitter. A dial takes three delays and reaches who listens at
+ *          the address, if its key is right. Silence (a partition, a sleeping or frozen machine) is noticed after
+ *          WORLD_SILENCE_MS, the death of a process at once.
+ *   Trace  A hash over everything that happened. Two runs of one seed have the same, or something here depends on what it must not.
+ *   Nodes  Either run gossip (world_add), or are puppets, whose messages a test makes: liars and floods.
  *
  * Placement and routing are simulated on it by publishing records (world_publish) and reading the tables (world_gossip).
  */
