@@ -52,7 +52,7 @@ struct place_gain {
     uint32_t begin;       /* where it would go */
     double before, after; /* throughput of the swarm's weakest block */
     bool worth;
-    bool taken; /* enough others are on the way to the weakest block */
+    bool taken; /* enough others are on the way to the weakest block there */
 };
 enum corolla_status place_gain(const struct place_server *servers, size_t n, uint32_t n_blocks, uint64_t self, struct place_gain *out_gain,
                                struct corolla_error *err);
