@@ -30,7 +30,7 @@
 
 #define PLACE_GAIN_MIN 1.25 /* moving costs sessions their server, and minutes */
 #define PLACE_KEEP_MIN                                                                                                                     \
-    1.05 /* what is left: 1.25 ended at 0.8 of what can be had after churn, this ends above 0.9 (tests/sim/sim_place.c) */
+    1.05 /* what is left: 1.25 ended at 0.85 of what can be had after churn, this ends above 0.9 (tests/sim/sim_place.c) */
 #define PLACE_LOOK_MS 60000 /* mean time between looks: half of it to one and a half times */
 #define PLACE_WAIT_MS 30000 /* the longest random wait between the two looks */
 

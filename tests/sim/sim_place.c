@@ -22,8 +22,8 @@
 #define MOVE_MS 60000
 #define TICK_MS 200
 #define SETTLE_MS 600000 /* 10 min */
-#define QUIET_MS 1200000 /* 20 min */
-#define PASSES 2 /* of a greedy rearrangement; they hardly change after the second */
+#define QUIET_MS 600000  /* 10 min more */
+#define PASSES 2         /* of a greedy rearrangement; they hardly change after the second */
 #define RATIO_MIN 0.9
 #define MOVES_PER_HOUR_MAX 0.2
 
