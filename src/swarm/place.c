@@ -135,12 +135,12 @@ enum corolla_status place_choose(const struct place_server *servers, size_t n, u
 struct summary {      /* of all blocks */
     uint32_t gaps;    /* blocks without a holder */
     uint32_t missing; /* holders that are missing to two of each block */
-    const struct block *weakest;
+    struct block weakest;
     double tokens_per_s; /* of the slowest block */
 };
 
 static struct summary summarize(const struct layout *l) {
-    struct summary s = {.weakest = weakest_of(l->blocks, l->n_blocks), .tokens_per_s = INFINITY};
+    struct summary s = {.weakest = *weakest_of(l->blocks, l->n_blocks), .tokens_per_s = INFINITY};
     for (uint32_t b = 0; b < l->n_blocks; b++) {
         const struct block *block = &l->blocks[b];
         s.gaps += block->holders == 0;
@@ -150,48 +150,51 @@ static struct summary summarize(const struct layout *l) {
     return s;
 }
 
-/* The weakest block of those that self leaves when it goes to `begin`, as it is afterwards; NULL: it leaves none. */
-static const struct block *weakest_left(const struct layout *l, const struct place_server *self, uint32_t begin) {
+/* The weakest block of the span at `begin` that is not in the other one of the same length. */
+static const struct block *weakest_apart(const struct layout *l, uint32_t begin, uint32_t other, uint32_t length) {
     const struct block *weakest = NULL;
-    uint32_t length = self->end - self->begin;
-    for (uint32_t b = self->begin; b < self->end; b++) {
-        if (b >= begin && b < begin + length) continue;
+    for (uint32_t b = begin; b < begin + length; b++) {
+        if (b >= other && b < other + length) continue;
         if (weakest == NULL || by_strength(&l->blocks[b], weakest) < 0) weakest = &l->blocks[b];
     }
     return weakest;
 }
 
-/* The blocks are as they would be after the move. */
-static bool worth_it(const struct layout *l, const struct place_server *self, uint32_t begin, const struct summary *before) {
-    const struct block *left = weakest_left(l, self, begin);
+/* The blocks are as they would be after the move: left is the weakest that the server leaves, target what had been the weakest of
+ * the swarm, or NULL when it does not go there. */
+static bool worth_it(const struct layout *l, const struct summary *before, const struct block *left, const struct block *target) {
     struct summary after = summarize(l);
-    if (left == NULL || left->holders == 0) return false;
+    if (left->holders == 0) return false;
     if (after.gaps != before->gaps) return after.gaps < before->gaps;
     if (after.missing != before->missing) return after.missing < before->missing;
     if (after.tokens_per_s > 0 && after.tokens_per_s >= PLACE_GAIN_MIN * before->tokens_per_s) return true;
-    if (before->weakest < l->blocks + begin || before->weakest >= l->blocks + begin + (self->end - self->begin)) return false;
-    return left->tokens_per_s >= PLACE_KEEP_MIN * before->weakest->tokens_per_s; /* the same block, after the move */
+    return target != NULL && left->tokens_per_s >= PLACE_KEEP_MIN * target->tokens_per_s;
 }
 
 /* Whether enough servers are on the way to a block: one, or in a big swarm a share of those that it has, which count among them. */
-static bool is_taken(const struct layout *l, const struct place_server *self, const struct block *weakest) {
-    uint32_t block = (uint32_t)(weakest - l->blocks), going = 0;
+static bool is_taken(const struct layout *l, const struct place_server *self, const struct block *target) {
+    uint32_t block = (uint32_t)(target - l->blocks), going = 0;
     for (size_t i = 0; i < l->n; i++) {
         const struct place_server *server = l->servers[i];
         going += server != self && server->joining && server->begin <= block && block < server->end;
     }
-    return going > 0 && going >= weakest->holders / GOING_SHARE;
+    return going > 0 && going >= target->holders / GOING_SHARE;
 }
 
 static void find_gain(struct layout *l, const struct place_server *self, struct place_gain *out) {
+    uint32_t length = self->end - self->begin;
     layout_sum(l, self);
-    uint32_t begin = weakest_window(l, self->end - self->begin);
+    uint32_t begin = weakest_window(l, length);
     layout_put(l, self, self->begin);
     struct summary before = summarize(l);
+    *out = (struct place_gain){.begin = begin, .before = before.tokens_per_s, .after = before.tokens_per_s};
+    if (begin == self->begin) return;
+    const struct block *target = weakest_apart(l, begin, self->begin, length), *left = weakest_apart(l, self->begin, begin, length);
+    bool to_weakest = by_strength(target, &before.weakest) == 0;
+    out->taken = is_taken(l, self, target);
     layout_put(l, self, begin);
-    *out = (struct place_gain){.begin = begin, .before = before.tokens_per_s, .after = summarize(l).tokens_per_s};
-    out->worth = worth_it(l, self, begin, &before);
-    out->taken = is_taken(l, self, before.weakest);
+    out->after = summarize(l).tokens_per_s;
+    out->worth = worth_it(l, &before, left, to_weakest ? target : NULL);
 }
 
 enum corolla_status place_gain(const struct place_server *servers, size_t n, uint32_t n_blocks, uint64_t self, struct place_gain *out_gain,

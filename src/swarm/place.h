@@ -29,8 +29,7 @@
 #include <corolla.h>
 
 #define PLACE_GAIN_MIN 1.25 /* moving costs sessions their server, and minutes */
-#define PLACE_KEEP_MIN                                                                                                                     \
-    1.05 /* what is left: 1.25 ended at 0.8 of what can be had after churn, this ends above 0.9 (tests/sim/sim_place.c) */
+#define PLACE_KEEP_MIN 1.05 /* 1.25 would end at 0.85 of what can be had after churn (tests/sim/sim_place.c) */
 #define PLACE_LOOK_MS 60000 /* mean time between looks: half of it to one and a half times */
 #define PLACE_WAIT_MS 30000 /* the longest random wait between the two looks */
 
@@ -52,7 +51,7 @@ struct place_gain {
     uint32_t begin;       /* where it would go */
     double before, after; /* throughput of the swarm's weakest block */
     bool worth;
-    bool taken; /* enough others are on the way to the weakest block */
+    bool taken; /* enough others are on the way to the weakest block there */
 };
 enum corolla_status place_gain(const struct place_server *servers, size_t n, uint32_t n_blocks, uint64_t self, struct place_gain *out_gain,
                                struct corolla_error *err);

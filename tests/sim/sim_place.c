@@ -20,10 +20,10 @@
 #define SEEDS 20
 #define DELAY_MS 2000
 #define MOVE_MS 60000
-#define TICK_MS 100
+#define TICK_MS 200
 #define SETTLE_MS 600000 /* 10 min */
-#define QUIET_MS 1200000 /* 20 min */
-#define PASSES 3         /* of a greedy rearrangement; they hardly change after the second */
+#define QUIET_MS 600000  /* 10 min more */
+#define PASSES 2         /* of a greedy rearrangement; they hardly change after the second */
 #define RATIO_MIN 0.9
 #define MOVES_PER_HOUR_MAX 0.2
 

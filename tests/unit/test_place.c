@@ -88,22 +88,26 @@ static void all_nodes_compute_the_same_from_the_same_records(void **state) {
         rng_state = seed;
         struct place_server servers[60];
         for (uint32_t i = 0; i < 60; i++) {
-            uint32_t begin = rng(30);
-            servers[i] = server_of(rng(1 << 20) * 64 + i, begin, begin + 1 + rng(10), (float)(0.1 + rng(1000) / 7.0));
+            uint32_t length = 1 + rng(5), first = rng(11 - length);
+            float tokens_per_s = ldexpf((float)(1 + rng(1000)) / 7, -(int)rng(34)); /* so that the order of a sum can be seen */
+            servers[i] = server_of(rng(1 << 20) * 64 + i, first, first + length, tokens_per_s);
         }
-        uint32_t begin = chosen(servers, 60, 40, 6);
-        struct place_gain gain = gain_of(servers, 60, 40, servers[7].node);
-        uint64_t self = servers[7].node;
-        for (uint32_t i = 59; i > 0; i--) { /* another order */
+        uint32_t begin = chosen(servers, 60, 10, 3);
+        struct place_server shuffled[60];
+        memcpy(shuffled, servers, sizeof servers);
+        for (uint32_t i = 59; i > 0; i--) {
             uint32_t k = rng(i + 1);
-            struct place_server other = servers[i];
-            servers[i] = servers[k];
-            servers[k] = other;
+            struct place_server other = shuffled[i];
+            shuffled[i] = shuffled[k];
+            shuffled[k] = other;
         }
-        struct place_gain again = gain_of(servers, 60, 40, self);
-        assert_int_equal(chosen(servers, 60, 40, 6), begin);
-        assert_memory_equal(&gain.after, &again.after, sizeof gain.after); /* bit for bit */
-        assert_true(gain.begin == again.begin && gain.worth == again.worth);
+        assert_int_equal(chosen(shuffled, 60, 10, 3), begin);
+        for (uint32_t i = 0; i < 60; i++) {
+            struct place_gain gain = gain_of(servers, 60, 10, servers[i].node), again = gain_of(shuffled, 60, 10, servers[i].node);
+            assert_memory_equal(&gain.before, &again.before, sizeof gain.before); /* bit for bit */
+            assert_memory_equal(&gain.after, &again.after, sizeof gain.after);
+            assert_true(gain.begin == again.begin && gain.worth == again.worth);
+        }
     }
 }
 
@@ -120,6 +124,7 @@ static void what_is_impossible_is_refused_or_left_out(void **state) {
     assert_int_equal(chosen(servers, 6, 8, 4), 4); /* one holder, however fast, against two */
     assert_int_equal(place_gain(servers, 6, 8, 3, &gain, &err), COROLLA_NOT_FOUND);
     assert_int_equal(place_gain(servers, 6, 8, 77, &gain, &err), COROLLA_NOT_FOUND);
+    assert_true(gain_of(servers, 6, 8, 2).before == 0); /* of those without a speed */
     assert_true(gain_of(servers, 6, 8, 2).after < 1e7);
 }
 
@@ -131,6 +136,8 @@ static void a_neighbour_fills_the_gap_that_both_holders_of_a_span_left(void **st
     struct place_gain gain = gain_of(servers, 4, 12, 1);
     assert_true(gain.worth && gain.begin == 4);
     assert_true(gain.before == 0 && gain.after == 10);
+    gain = gain_of(servers, 2, 12, 1); /* two gaps: the worst block stays without a holder, and yet */
+    assert_true(gain.worth && gain.begin == 4 && gain.after == 0);
 }
 
 static void the_last_holder_of_a_block_never_moves(void **state) {
@@ -174,6 +181,18 @@ static void many_small_servers_leave_the_strong_for_the_weak(void **state) {
     assert_false(gain_of(servers, 50, 8, 50).worth);
     for (uint32_t i = 0; i < 4; i++) servers[i] = server_of(i + 1, 4, 8, 1);
     assert_false(gain_of(servers, 50, 8, 5).worth); /* 26 and 24 */
+}
+
+static void a_move_that_does_not_reach_the_weakest_block_is_not_worth_it(void **state) {
+    (void)state;
+    struct place_server servers[] = {
+        server_of(1, 4, 8, 6),    server_of(2, 0, 1, 5),    server_of(3, 0, 1, 5),  server_of(4, 1, 4, 5.5f), server_of(5, 1, 4, 5.5f),
+        server_of(6, 4, 5, 2.5f), server_of(7, 4, 5, 2.5f), server_of(8, 5, 8, 15), server_of(9, 5, 8, 15),
+    };
+    struct place_gain gain = gain_of(servers, 9, 8, 1); /* block 0 is the weakest; without the server block 4 is */
+    assert_int_equal(gain.begin, 1);
+    assert_true(gain.before == 10 && gain.after == 10);
+    assert_false(gain.worth);
 }
 
 /* In random swarms where everybody moves that finds it worth, no block loses its last holder, and it ends. */
@@ -226,22 +245,31 @@ static void a_server_moves_after_a_second_look(void **state) {
 
 static void a_gap_that_somebody_else_goes_to_is_left_to_it(void **state) {
     (void)state;
-    struct place_server servers[] = {server_of(1, 0, 4, 10), server_of(2, 0, 4, 10), server_of(3, 0, 4, 10), server_of(4, 4, 8, 10),
-                                     server_of(5, 8, 12, 10)};
+    struct place_server servers[] = {server_of(1, 0, 4, 10), server_of(2, 0, 4, 10), server_of(3, 0, 4, 10), server_of(4, 4, 8, 10)};
     struct place_watch watch;
     uint32_t begin;
     place_watch_init(&watch, 0, 0);
-    assert_false(place_watch_look(&watch, servers, 5, 12, 1, watch.due_ms, 5, &begin));
-    servers[1].begin = 4; /* goes to the same gap meanwhile; one more block range has a single holder */
-    servers[1].end = 8;
-    servers[1].joining = true;
-    servers[4].leaving = true; /* the gap is elsewhere now: free */
-    assert_true(place_watch_look(&watch, servers, 5, 12, 1, watch.due_ms, 5, &begin));
-    assert_int_equal(begin, 8);
-    servers[4].leaving = false;
-    servers[4].joining = true; /* on the way there */
-    assert_false(place_watch_look(&watch, servers, 5, 12, 1, watch.due_ms, 5, &begin));
+    assert_false(place_watch_look(&watch, servers, 4, 8, 1, watch.due_ms, 5, &begin));
+    assert_true(watch.second);
+    servers[3].joining = true; /* the only holder there is still on the way: a second one would be the next */
+    assert_true(gain_of(servers, 4, 8, 1).worth && gain_of(servers, 4, 8, 1).taken);
+    assert_false(place_watch_look(&watch, servers, 4, 8, 1, watch.due_ms, 5, &begin));
     assert_false(watch.second);
+    servers[3].joining = false;
+    assert_false(place_watch_look(&watch, servers, 4, 8, 1, watch.due_ms, 5, &begin));
+    assert_true(place_watch_look(&watch, servers, 4, 8, 1, watch.due_ms, 5, &begin));
+    assert_int_equal(begin, 4);
+}
+
+static void in_a_big_swarm_a_quarter_may_be_on_the_way(void **state) {
+    (void)state;
+    struct place_server servers[60];
+    for (uint32_t i = 0; i < 60; i++) servers[i] = server_of(i + 1, i < 40 ? 0 : 4, i < 40 ? 4 : 8, 1);
+    for (uint32_t i = 40; i < 44; i++) servers[i].joining = true;
+    assert_true(gain_of(servers, 60, 8, 1).worth);
+    assert_false(gain_of(servers, 60, 8, 1).taken); /* 4 of 20 */
+    servers[44].joining = true;
+    assert_true(gain_of(servers, 60, 8, 1).taken);
 }
 
 static void a_gain_that_passes_is_forgotten(void **state) {
@@ -273,9 +301,11 @@ int main(void) {
         cmocka_unit_test(a_third_holder_becomes_the_second_elsewhere),
         cmocka_unit_test(less_than_a_quarter_is_not_worth_a_move),
         cmocka_unit_test(many_small_servers_leave_the_strong_for_the_weak),
+        cmocka_unit_test(a_move_that_does_not_reach_the_weakest_block_is_not_worth_it),
         cmocka_unit_test(moves_come_to_an_end_and_leave_no_block_alone),
         cmocka_unit_test(a_server_moves_after_a_second_look),
         cmocka_unit_test(a_gap_that_somebody_else_goes_to_is_left_to_it),
+        cmocka_unit_test(in_a_big_swarm_a_quarter_may_be_on_the_way),
         cmocka_unit_test(a_gain_that_passes_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
