@@ -21,8 +21,9 @@ trap stop EXIT
 trap 'stop; exit 130' INT TERM
 export COROLLA_HOME="$home"
 
-blocks=$("$bin" inspect "$model" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["blocks"])')
-if [ "$servers" -lt 1 ] || [ "$servers" -gt "$blocks" ]; then
+about=$("$bin" inspect "$model" --json)
+blocks=$(python3 -c 'import json, sys; print(json.loads(sys.argv[1])["blocks"])' "$about")
+if [[ ! "$servers" =~ ^[0-9]{1,4}$ ]] || [ "$servers" -lt 1 ] || [ "$servers" -gt "$blocks" ]; then
   say "SERVERS=$servers is not between 1 and the model's $blocks blocks"
   exit 2
 fi

@@ -196,14 +196,14 @@ static bool command(struct chat *c, const char *line) {
     return true;
 }
 
-/* A turn; false when the chat cannot go on. */
+/* A turn; false when the chat cannot go on. On a terminal it does after a message that cannot be said: the next one may be better. */
 static bool turn(struct chat *c, const char *message, struct corolla_error *err) {
     if (!history_add(&c->history, "user", message)) return false;
     enum corolla_status status = answer(c, err);
     if (!status) return true;
     history_pop(&c->history);
     fail(err);
-    return status == COROLLA_TOO_LONG && c->terminal;
+    return c->terminal && (status == COROLLA_TOO_LONG || status == COROLLA_INVALID);
 }
 
 static int talk(struct chat *c) {

@@ -106,6 +106,8 @@ enum corolla_status engine_new(struct engine **out, const struct engine_config *
     if (!e) return err_set(err, COROLLA_NOMEM, "out of memory");
     e->fast = config->fast;
     e->threads = config->threads ? config->threads : count_cores();
+    if (e->threads > count_cores())
+        log_warn("more compute threads than cores threads=%u cores=%u effect=\"they wait for each other\"", e->threads, count_cores());
     e->backend = ggml_backend_dev_init(device, NULL);
     status = e->backend ? start_threads(e, config->awake, err)
                         : err_set(err, COROLLA_INTERNAL, "cannot start device %s", ggml_backend_dev_name(device));

@@ -371,7 +371,7 @@ static void dial_or_prove(struct net *net, const struct node_ref *node, bool pro
     if (net->stopping)
         err_set(&err, COROLLA_CANCELLED, "this node is leaving");
     else if (node_id_equal(&node->id, &net->self.id))
-        err_set(&err, COROLLA_REFUSED, "a node does not link to itself");
+        err_set(&err, COROLLA_REFUSED, "a node does not link to itself; if another process of this home was meant, it has ended");
     else if (node->n_addrs == 0)
         err_set(&err, COROLLA_NOT_FOUND, "no address of the node is known");
     struct waiter *waiter = err.status == COROLLA_OK ? calloc(1, sizeof(*waiter)) : NULL;

@@ -93,6 +93,12 @@ class Run(Case):
         self.assertEqual(tokens[0], tokens[1])
         self.assertNotEqual(tokens[0], tokens[2])
 
+    def test_more_threads_than_cores_are_warned_of(self):
+        model, cores = self.tiny_model(), os.sysconf("SC_NPROCESSORS_ONLN")
+        for threads, warnings in ((cores, 0), (cores + 1, 1)):
+            done = self.corolla("run", model, "--local", "-p", "x", "-n", 1, "--threads", threads)
+            self.assertEqual((done.returncode, done.stderr.count(f"threads={threads} cores={cores}")), (0, warnings), done.stderr)
+
     def test_interrupt_ends_the_answer_and_keeps_what_was_generated(self):
         model = self.tiny_model(n_ctx=65536, n_blocks=12)
         servers = self.serve(model, "0:12", flags=("--cache-tokens", "65536"))
@@ -299,6 +305,9 @@ class Chat(Case):
         wait_for(b"> ")
         os.write(terminal, b"half a line\x03")
         wait_for(b"leaves)")  # a hint
+        wait_for(b"> ")
+        os.write(terminal, b"\xff\n")
+        wait_for(b"not UTF-8")  # and the chat goes on
         wait_for(b"> ")
         os.write(terminal, b"hello\n")
         wait_for(b"hello\r\n")  # the echo

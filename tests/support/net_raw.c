@@ -153,6 +153,17 @@ int raw_goodbye(struct raw *raw, char *out_text) {
     return -1;
 }
 
+int raw_poll(struct raw *raw, size_t *credit) {
+    static _Thread_local uint8_t payload[65536];
+    struct frame_header frame;
+    struct pollfd p = {raw_fd(raw), POLLIN, 0};
+    while ((SSL_pending(raw->ssl) > 0 || poll(&p, 1, 0) > 0) && raw_read_frame(raw, &frame, payload)) {
+        if (frame.type == FRAME_GOODBYE) return le16_get(payload);
+        if (frame.type == FRAME_CREDIT) *credit += le32_get(payload);
+    }
+    return -1;
+}
+
 struct raw *raw_up(uint16_t port) {
     int fd = raw_connect(port);
     struct raw *raw = fd < 0 ? NULL : raw_tls(fd, RAW_ED25519, "corolla/1", 0);

@@ -32,6 +32,8 @@ bool raw_hello(struct raw *raw); /* a good one */
 bool raw_read_frame(struct raw *raw, struct frame_header *out_frame, uint8_t *out);
 /* Reads until a GOODBYE: its status (and text, 256 bytes, when not NULL). -1: closed without one. */
 int raw_goodbye(struct raw *raw, char *out_text);
+/* Reads what is there without waiting. Adds to *credit what CREDIT frames bring; the status of a GOODBYE, or -1. */
+int raw_poll(struct raw *raw, size_t *credit);
 /* Connects, shakes hands and says HELLO. */
 struct raw *raw_up(uint16_t port);
 /* Starts a message: FIRST frame with a preamble and size - 8 bytes of payload behind it. */

@@ -329,6 +329,7 @@ static void what_waits_to_be_sent_is_bounded_over_all_links(void **state) {
     unsigned n = 0;
     while (queue(&a, 1, LINK_BULK, 1, MIB) == COROLLA_OK) n++;
     assert_int_equal(n, 13); /* 14 MiB, less the blocks of the headers */
+    assert_int_equal(queue(&a, 1, LINK_BULK, 1, 7 * MIB / 8), COROLLA_OK);
     assert_int_equal(queue(&b, 1, LINK_BULK, 1, 3 * MIB), COROLLA_NOMEM);
     assert_int_equal(queue(&b, 1, LINK_BULK, 1, MIB / 2), COROLLA_OK); /* a link with little in its queue passes */
     streams_clear(&b.out);
