@@ -1,17 +1,22 @@
 /* gossip.h - the directory of a swarm: the records of all nodes, spread from neighbour to neighbour. Pure: bytes and time come in,
  * bytes, decisions and the next deadline go out (struct gossip_world).
  *
- * Design
- *   Neighbours  A node keeps GOSSIP_LINKS links of its own choice and takes part on those that others chose. Gossip on a link begins
- *               with a DIGEST of either side; other links of the net (sessions) carry none.
- *   Spreading   At the beginning each side tells all that it has as (node digest, boot, sequence); what is newer is asked for with
- *               WANT and comes as RECORDS. Later, news is announced in batches (HAVE). Once a minute one neighbour is given a whole digest
- * again, so that nothing that was lost stays lost. Admission   A record that reaches us from its own node is admitted when a dial-back
- * proved that its key answers at its address; until then it is told to nobody. What neighbours relay they have admitted. Suspicion   A lost
- * link to a neighbour is told (SUSPECT with its version). The neighbour itself refutes by a higher sequence; what is not refuted within
- * SUSPECT_MS is gone. Who lost all its links at once, or slept, suspects nobody. Bounds      Records in all, per link (as the one who
- * brought them first), per address range and per key; signature checks per second and link; bytes of a message. What goes over a bound is
- * dropped; only a bad signature, an oversized or a malformed message counts against the sender (PEER_FAULT).
+ * Neighbours: a node keeps GOSSIP_LINKS links of its own choice and takes part on those that others chose. Gossip on a link begins with a
+ * DIGEST of either side; other links of the net (sessions) carry none.
+ *
+ * Spreading: at the beginning each side tells all that it has as (node digest, boot, sequence); what is newer is asked for with WANT and
+ * comes as RECORDS. Later, news is announced in batches (HAVE). Once a minute one neighbour is given a whole digest again, so that
+ * nothing that was lost stays lost.
+ *
+ * Admission: a record that its own node brings is admitted when a connection of ours proved that its key answers at its address; until
+ * then it is told to nobody. What neighbours relay they have admitted.
+ *
+ * Suspicion: a lost link to a neighbour is told (SUSPECT, with its version). The suspect refutes by a higher sequence; what is not refuted
+ * in time is gone. Who lost most links at once, or slept, suspects nobody.
+ *
+ * Bounds: records in all, per link (as the one who brought them first), per address range and per key; signature checks per second and
+ * link; see docs/SWARM.md. What goes over a bound is dropped; only a bad signature, an oversized or a malformed message counts against
+ * the sender (PEER_FAULT).
  *
  * Not done here: links, dialling, clocks, keys (the mesh does them), routing and placement (route.h, place.h read the records).
  * Threads: none of its own; one thread at a time.
@@ -21,7 +26,7 @@
 
 #include "swarm/sealed.h"
 
-#define GOSSIP_LINKS 6 /* neighbours that a node chooses; with as many that chose it, an update needs about log6(n) steps */
+#define GOSSIP_LINKS 6 /* neighbours that a node chooses; as many again chose it */
 
 struct gossip;
 
@@ -35,14 +40,15 @@ struct gossip_entry {
 
 enum gossip_change { GOSSIP_NEW, GOSSIP_UPDATED, GOSSIP_SUSPECTED, GOSSIP_GONE };
 
+/* None of these calls back into the gossip. */
 struct gossip_world {
     /* Queues a message on a link, which is a name that the caller gave. Kinds MSG_DIGEST to MSG_SUSPECT. */
     void (*send)(void *user, void *link, enum msg_kind kind, const uint8_t *data, size_t size);
     /* Wants a link to the node; answered later, not from inside, by gossip_dialled(). The connection must be one that was made to its
      * addresses: what the node itself opened to us proves nothing. */
     void (*dial)(void *user, const struct node_ref *node);
-    /* The link is not needed for gossip any more: closed, unless it serves something else. Gossip does not use it again before the peer
-     * sends a DIGEST on it or gossip_dialled() brings it. */
+    /* The link is not needed for gossip any more: closed with a goodbye, behind what was sent, unless it serves something else. Gossip does
+     * not use it again before the peer sends a DIGEST on it or gossip_dialled() brings it. */
     void (*leave)(void *user, void *link);
     bool (*verify)(void *user, const uint8_t key[KEY_SIZE], const uint8_t *data, size_t size, const uint8_t signature[SIGNATURE_SIZE]);
     void (*sign)(void *user, const uint8_t *data, size_t size, uint8_t signature[SIGNATURE_SIZE]);

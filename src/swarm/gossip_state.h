@@ -1,4 +1,4 @@
-/* gossip_state.h - what the files of gossip share: its state and bounds. Only src/swarm/gossip*.c include this.
+/* gossip_state.h - what the files of gossip share: its state and bounds. Only src/swarm/gossip*.c and the fuzz target include this.
  *
  *   gossip.c        the public functions, our own record, time
  *   gossip_links.c  neighbours, whom to dial, dial-back

@@ -1,5 +1,5 @@
-/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join, fuzz_lan and fuzz_member: make_corpus tests/fuzz/corpus. To be
- * run again when the schema changes; the seeds are committed. */
+/* make_corpus.c - writes the seeds of fuzz_frame, fuzz_message, fuzz_join, fuzz_lan, fuzz_member, fuzz_record and fuzz_gossip:
+ * make_corpus tests/fuzz/corpus. To be run again when the schema changes; the seeds are committed. */
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -135,6 +135,68 @@ static void seed_lan(void) {
     seed("lan", "peers", text, peer_list_format(&list, text));
 }
 
+static void seed_record(unsigned what, const char *name, size_t size) {
+    buffer[0] = (uint8_t)what;
+    seed("record", name, buffer, 1 + size);
+}
+
+static void seed_gossip_messages(enum sample_size how) {
+    static struct msg_digest digest;
+    static struct msg_want want;
+    static struct msg_records records;
+    const char *suffix = how == SAMPLE_USUAL ? "usual" : "largest";
+    char name[64];
+    struct record record = sample_record(how);
+    snprintf(name, sizeof(name), "record-%s", suffix);
+    seed_record(0, name, record_encode(&record, buffer + 1));
+    sample_versions(&digest.known, how ? SUSPECTS_MAX : 3, how);
+    digest.more = digest.leaf = digest.reply = how == SAMPLE_LARGEST;
+    snprintf(name, sizeof(name), "digest-%s", suffix);
+    seed_record(1, name, msg_digest_encode(&digest, buffer + 1));
+    snprintf(name, sizeof(name), "have-%s", suffix);
+    seed_record(2, name, msg_have_encode(&digest.known, buffer + 1));
+    want.n = digest.known.n;
+    for (uint32_t i = 0; i < want.n; i++) {
+        want.nodes[i] = digest.known.versions[i].node;
+    }
+    snprintf(name, sizeof(name), "want-%s", suffix);
+    seed_record(3, name, msg_want_encode(&want, buffer + 1));
+    sample_records(&records, 2, how);
+    snprintf(name, sizeof(name), "records-%s", suffix);
+    seed_record(4, name, msg_records_encode(&records, buffer + 1));
+    snprintf(name, sizeof(name), "suspect-%s", suffix);
+    seed_record(5, name, msg_suspect_encode(&digest.known, buffer + 1));
+}
+
+static size_t put_message(uint8_t *out, unsigned kind, unsigned link, const uint8_t *bytes, size_t size) {
+    out[0] = (uint8_t)(link << 4 | (kind - MSG_DIGEST));
+    out[1] = (uint8_t)size;
+    out[2] = (uint8_t)(size >> 8);
+    memcpy(out + 3, bytes, size);
+    return 3 + size;
+}
+
+/* A peer that says hello, brings two records, suspects one, and is lost. */
+static void seed_gossip(void) {
+    static uint8_t actions[8192], bytes[MSG_HEADER_MAX];
+    static struct msg_digest digest;
+    static struct msg_records records;
+    size_t n = 1;
+    actions[0] = 2 * 9;
+    n += put_message(actions + n, MSG_DIGEST, 0, bytes, msg_digest_encode(&digest, bytes));
+    n += put_message(actions + n, MSG_DIGEST, 1, bytes, msg_digest_encode(&digest, bytes));
+    sample_records(&records, 2, SAMPLE_USUAL);
+    n += put_message(actions + n, MSG_RECORDS, 1, bytes, msg_records_encode(&records, bytes));
+    struct node_id id = sample_node_id(4, SAMPLE_USUAL);
+    digest.known.n = 1;
+    digest.known.versions[0] = (struct record_version){node_id_digest(&id), 7, 12};
+    n += put_message(actions + n, MSG_SUSPECT, 0, bytes, msg_suspect_encode(&digest.known, bytes));
+    digest.known.versions[0].sequence = 13;
+    n += put_message(actions + n, MSG_HAVE, 0, bytes, msg_have_encode(&digest.known, bytes));
+    memcpy(actions + n, "\x0d\x05\x10\x0b\x18\x05\xff\x05\xff\x0a\x05\x20\x0c", 13);
+    seed("gossip", "usual", actions, n + 13);
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: make_corpus FOLDER\n");
@@ -148,5 +210,8 @@ int main(int argc, char **argv) {
     seed_joins();
     seed_members();
     seed_lan();
+    seed_gossip_messages(SAMPLE_USUAL);
+    seed_gossip_messages(SAMPLE_LARGEST);
+    seed_gossip();
     return 0;
 }

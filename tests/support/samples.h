@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "wire/frame.h"
-#include "wire/msg.h"
+#include "wire/msg_gossip.h"
 
 enum sample_size { SAMPLE_USUAL, SAMPLE_LARGEST };
 
@@ -168,6 +168,55 @@ static inline struct msg_close sample_close(void) {
     sample_bytes(m.session, SESSION_SIZE, 2);
     sample_bytes(m.secret, SECRET_SIZE, 4);
     return m;
+}
+
+static inline struct record sample_record(enum sample_size how) {
+    struct record m = {.boot = how ? UINT64_MAX : 7, .n_blocks = how ? BLOCKS_MAX : 30, .n_embd = how ? EMBD_MAX : 576};
+    m.node = sample_node_ref(4, how);
+    m.sequence = sample_u32(12, how);
+    m.state = how ? RECORD_OFFLINE : RECORD_ONLINE;
+    sample_bytes(m.model, ID_SIZE, 1);
+    sample_text(m.model_name, NAME_SIZE, "SmolLM2 135M Instruct", how);
+    sample_text(m.name, NAME_SIZE, "kitchen", how);
+    sample_text(m.version, NAME_SIZE, "0.1.0", how);
+    m.begin = how ? 0 : 10;
+    m.end = how ? BLOCKS_MAX : 20;
+    m.decode_block_us = how ? 3.0e38f : 812.5f;
+    m.prefill_block_us = 60.25f;
+    m.cache_tokens_left = how ? UINT64_MAX : 16384;
+    m.session_tokens_max = sample_u32(8192, how);
+    m.sessions = sample_u32(3, how);
+    m.queue_us = sample_u32(450, how);
+    m.exact = true;
+    m.arithmetic_class = 0x0123456789abcdefull;
+    m.wires = 1u << COROLLA_WIRE_F32 | 1u << COROLLA_WIRE_BF16;
+    m.n_rtts = how ? RECORD_RTTS_MAX : 2;
+    for (uint32_t i = 0; i < m.n_rtts; i++) {
+        m.rtts[i] = (struct record_rtt){UINT64_MAX - i, sample_u32(21000 + i, how)};
+    }
+    m.n_adapters = how ? RECORD_ADAPTERS_MAX : 1;
+    for (uint32_t i = 0; i < m.n_adapters; i++) {
+        sample_text(m.adapters[i], NAME_SIZE, "german-law", how);
+    }
+    return m;
+}
+
+static inline void sample_versions(struct msg_versions *m, uint32_t n, enum sample_size how) {
+    m->n = n;
+    for (uint32_t i = 0; i < n; i++) {
+        m->versions[i] = (struct record_version){UINT64_MAX - i, how ? UINT64_MAX : 3, sample_u32(1000 + i, how)};
+    }
+}
+
+/* As many as fit a message. */
+static inline void sample_records(struct msg_records *m, uint32_t n, enum sample_size how) {
+    struct record record = sample_record(how);
+    m->n = n;
+    for (uint32_t i = 0; i < n; i++) {
+        m->records[i].age_ms = sample_u32(5000 + i, how);
+        m->records[i].size = (uint32_t)record_encode(&record, m->records[i].bytes);
+        sample_bytes(m->records[i].signature, SIGNATURE_SIZE, i);
+    }
 }
 
 #endif

@@ -103,6 +103,18 @@ static void the_certificate_carries_the_key(void **state) {
     identity_close(identity);
 }
 
+static void the_key_signs_records(void **state) {
+    (void)state;
+    static const uint8_t data[] = "what a node says";
+    static uint8_t large[SIGN_DATA_MAX];
+    struct identity *identity = open_it();
+    uint8_t signature[SIGN_SIZE];
+    assert_true(identity_sign(identity, data, sizeof(data), signature));
+    assert_true(sign_verify(identity_id(identity)->key, SIGN_RECORD, data, sizeof(data), signature));
+    assert_false(identity_sign(identity, large, sizeof(large), signature));
+    identity_close(identity);
+}
+
 static void instances_take_the_lowest_free_number(void **state) {
     (void)state;
     struct identity *a = open_it(), *b = open_it(), *c = open_it();
@@ -232,6 +244,7 @@ int main(void) {
         WITH_HOME(the_first_start_makes_a_key_that_only_its_owner_reads),
         WITH_HOME(the_key_stays_and_the_starts_are_counted),
         WITH_HOME(the_certificate_carries_the_key),
+        WITH_HOME(the_key_signs_records),
         WITH_HOME(instances_take_the_lowest_free_number),
         WITH_HOME(a_key_that_others_can_read_is_refused),
         WITH_HOME(a_file_that_is_no_key_is_refused_and_kept),
