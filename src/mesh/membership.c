@@ -196,6 +196,8 @@ void membership_join_code(const struct membership *m, const struct node_ref *sel
 
 const struct signed_bytes *membership_certificate(const struct membership *m) { return &m->certificate; }
 
+uint64_t membership_revocations(const struct membership *m) { return m->revoked.number; }
+
 enum corolla_status membership_check_server(const struct membership *m, const uint8_t key[KEY_SIZE], const struct signed_bytes *certificate,
                                             struct corolla_error *err) {
     if (!m->is_private) return COROLLA_OK;

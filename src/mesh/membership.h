@@ -44,6 +44,8 @@ enum corolla_status membership_start(struct membership *membership, struct net *
 void membership_join_code(const struct membership *membership, const struct node_ref *self, char out[JOIN_CODE_MAX]);
 /* What goes into our records; size 0: an open swarm. */
 const struct signed_bytes *membership_certificate(const struct membership *membership);
+/* The number of the list of revocations that counts now: it grows. The loop's. */
+uint64_t membership_revocations(const struct membership *membership);
 /* Whether the key may host, by the certificate that came with its record: always in an open swarm. The loop's. */
 enum corolla_status membership_check_server(const struct membership *membership, const uint8_t key[KEY_SIZE],
                                             const struct signed_bytes *certificate, struct corolla_error *err);

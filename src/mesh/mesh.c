@@ -37,6 +37,7 @@ struct mesh {
     struct peers_file *peers;
     uint64_t peers_due_ms;
     uint64_t opened_ms;
+    uint64_t revocations; /* number of the list that the records passed */
     bool asked; /* the entries */
     size_t n_entries;
     struct mesh_entry entries[ENTRIES_MAX];
@@ -54,8 +55,16 @@ static void plan_tick(struct mesh *mesh) {
     net_timer_start(mesh->timer, due > now ? (uint32_t)(due - now) : 1, 0);
 }
 
-static void on_tick(void *user) {
+static void recheck_members(struct mesh *mesh) {
+    uint64_t number = mesh->config.membership != NULL ? membership_revocations(mesh->config.membership) : 0;
+    if (number == mesh->revocations) return;
+    mesh->revocations = number;
+    gossip_recheck(mesh->gossip, clock_life_ms());
+}
+
+static void on_tick(void *user) { /* once a second at least */
     struct mesh *mesh = user;
+    recheck_members(mesh);
     gossip_tick(mesh->gossip, clock_life_ms());
     plan_tick(mesh);
 }
@@ -143,6 +152,14 @@ static void world_changed(void *user, const struct gossip_entry *entry, enum gos
     if (mesh->config.changed != NULL) mesh->config.changed(mesh->config.user, entry, what);
 }
 
+static bool world_may_host(void *user, const struct record *record) {
+    const struct mesh *mesh = user;
+    struct corolla_error err = {0};
+    if (membership_check_server(mesh->config.membership, record->node.id.key, &record->membership, &err) == COROLLA_OK) return true;
+    log_debug("record_refused why=\"%s\"", err.message);
+    return false;
+}
+
 /* ---- entries --------------------------------------------------------------------------------------------------- */
 
 /* Somebody behind a name that the user gave. */
@@ -216,6 +233,8 @@ static enum corolla_status open_gossip(struct mesh *mesh, struct corolla_error *
                                          .random = world_random,
                                          .changed = world_changed,
                                          .user = mesh};
+    const struct membership *membership = mesh->config.membership;
+    if (membership != NULL && membership_certificate(membership)->size > 0) gossip.world.may_host = world_may_host;
     return gossip_new(&mesh->gossip, &gossip, clock_life_ms(), err);
 }
 
@@ -262,7 +281,9 @@ void mesh_close(struct mesh *mesh) {
 /* ---- use ------------------------------------------------------------------------------------------------------- */
 
 void mesh_publish(struct mesh *mesh, const struct record *record) {
-    gossip_publish(mesh->gossip, record, clock_life_ms());
+    struct record certified = *record;
+    if (mesh->config.membership != NULL) certified.membership = *membership_certificate(mesh->config.membership);
+    gossip_publish(mesh->gossip, &certified, clock_life_ms());
     plan_tick(mesh);
 }
 

@@ -4,9 +4,10 @@
  *   The state machine is swarm/gossip.h; this gives it links, time, keys and randomness. Entries are tried all at once: join codes and
  *   names that the user gave, peers that this home remembers, and nodes of the LAN. What became of each entry of the user is kept for
  *   the message that tells why nobody was found.
+ *   In a private swarm our record carries our certificate, and only records whose certificate is good are kept.
  *   The owner of the net hands gossip's messages and the ends of links on to the mesh.
  *
- * Not done here: what a record says (node/announce.h), whom a client uses (client/peers.h), private swarms (membership.h).
+ * Not done here: what a record says (node/announce.h), whom a client uses (client/peers.h), who may link (membership.h).
  * Threads: opened and closed by the thread that has the net; the loop's while it runs.
  */
 #ifndef COROLLA_MESH_MESH_H
@@ -38,7 +39,7 @@ enum corolla_status mesh_open(struct mesh **out_mesh, const struct mesh_config *
 /* After net_run returned (or never ran) and before net_close. */
 void mesh_close(struct mesh *mesh);
 
-/* What this server says of itself from now on. */
+/* What this server says of itself from now on; its certificate is added here. */
 void mesh_publish(struct mesh *mesh, const struct record *record);
 /* For the events of the net. True: the message was gossip's. */
 bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg);

@@ -60,14 +60,32 @@ bool suspect(struct gossip *g, struct row *row) {
     return true;
 }
 
+bool may_host(const struct gossip *g, const struct record *record) {
+    return g->world.may_host == NULL || g->world.may_host(g->world.user, record);
+}
+
+static void give_up(struct gossip *g, struct row *row) {
+    table_gone(&g->table, row, g->now_ms);
+    changed(g, row, GOSSIP_GONE);
+}
+
+void gossip_recheck(struct gossip *g, uint64_t now_ms) {
+    gossip_clock(g, now_ms);
+    for (uint32_t i = 0; i < g->table.n; i++) {
+        struct row *row = &g->table.rows[i];
+        if (!row->gone && !may_host(g, row->entry.record)) {
+            give_up(g, row);
+        }
+    }
+}
+
 static void sweep(struct gossip *g) {
     uint32_t at = 0;
     for (struct row *row; (row = table_sweep(&g->table, &at, g->now_ms)) != NULL;) {
-        table_gone(&g->table, row, g->now_ms);
         if (row->entry.record->state != RECORD_OFFLINE) {
             hint_add(g, &row->entry.record->node, false);
         }
-        changed(g, row, GOSSIP_GONE);
+        give_up(g, row);
     }
     g->swept_ms = g->now_ms;
 }

@@ -11,6 +11,9 @@
  * Admission: a record that its own node brings is admitted when a connection of ours proved that its key answers at its address; until
  * then it is told to nobody. What neighbours relay they have admitted.
  *
+ * Private swarms: a record whose node may not host (may_host) is dropped, and nobody is blamed: who relays it may not know yet what we
+ * know, and what the node itself may do on its links is decided elsewhere.
+ *
  * Suspicion: a lost link to a neighbour is told (SUSPECT, with its version). The suspect refutes by a higher sequence; what is not refuted
  * in time is gone. Who lost most links at once, or slept, suspects nobody.
  *
@@ -55,6 +58,8 @@ struct gossip_world {
     uint64_t (*random)(void *user);
     /* The table changed; entry is borrowed for the call (of GONE: its last state). May be NULL. */
     void (*changed)(void *user, const struct gossip_entry *entry, enum gossip_change what);
+    /* Whether the node may be in this swarm by its record, whose signature is good. NULL: everybody may. */
+    bool (*may_host)(void *user, const struct record *record);
     void *user;
 };
 
@@ -82,6 +87,8 @@ void gossip_link_down(struct gossip *gossip, void *link, bool lost, uint64_t now
 /* A message of kinds MSG_DIGEST to MSG_SUSPECT. PEER_FAULT: close the link. peer: who the handshake proved it to be. */
 enum corolla_status gossip_message(struct gossip *gossip, void *link, const struct node_ref *peer, enum msg_kind kind, const uint8_t *data,
                                    size_t size, uint64_t now_ms, struct corolla_error *err);
+/* may_host() has become stricter: whoever may not any more is gone. */
+void gossip_recheck(struct gossip *gossip, uint64_t now_ms);
 /* Does what is due; returns gossip_due(). */
 uint64_t gossip_tick(struct gossip *gossip, uint64_t now_ms);
 /* When to call gossip_tick() next; may have come nearer after any other call. */

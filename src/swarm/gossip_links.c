@@ -287,7 +287,7 @@ static void proof_end(struct gossip *g, struct proof *proof, bool reached) {
     }
     g->n_proofs--;
     g->n_proof_dials -= ended.dialling;
-    if (reached) {
+    if (reached && may_host(g, &ended.sealed->record)) { /* still: it waited */
         admit(g, ended.sealed, ended.signed_ms, ended.slot);
     }
     sealed_give(ended.sealed);

@@ -35,7 +35,7 @@
 #define LEAP_MS 10000       /* a clock that goes on by this between two calls: the machine slept */
 #define IDLE_MS 1000        /* longest time between two ticks */
 
-#define CHECKS_PER_S 64                 /* signatures checked per link: 0.4 % of a core ... */
+#define CHECKS_PER_S 64                 /* records checked per link: 0.4 % of a core, and as much for their certificates ... */
 #define CHECKS_BURST 2048               /* ... and at its beginning, when everything is new */
 #define ANSWER_BYTES_PER_S (512u << 10) /* of records sent to one link because it asked ... */
 #define ANSWER_BYTES_BURST (4u << 20)   /* ... and at its beginning */
@@ -152,6 +152,7 @@ void own_raise(struct gossip *g); /* publishes again as soon as it may */
 void admit(struct gossip *g, struct sealed *sealed, uint64_t signed_ms, uint16_t slot);
 /* False: too many at a time. A suspicion that cannot be told is none: its victim could not refute it. */
 bool suspect(struct gossip *g, struct row *row);
+bool may_host(const struct gossip *g, const struct record *record);
 
 /* gossip_links.c */
 struct neighbour *links_find(const struct gossip *g, const void *link);

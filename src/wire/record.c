@@ -44,7 +44,7 @@ static void put_numbers(const struct record *record, Corolla__Record *p) {
 static size_t pack_short(Corolla__Record *p, uint8_t out[RECORD_MAX]) {
     size_t size;
     while ((size = protobuf_c_message_get_packed_size(&p->base)) > RECORD_MAX) {
-        assert(p->n_rtts + p->n_adapters > 0); /* the rest fits, however long its texts are */
+        assert(p->n_rtts + p->n_adapters > 0); /* the rest fits: 830 bytes with the longest texts and a certificate */
         if (p->n_adapters > 0) {
             p->n_adapters--;
         } else {
@@ -56,6 +56,7 @@ static size_t pack_short(Corolla__Record *p, uint8_t out[RECORD_MAX]) {
 
 size_t record_encode(const struct record *record, uint8_t out[RECORD_MAX]) {
     assert(record->n_rtts <= RECORD_RTTS_MAX && record->n_adapters <= RECORD_ADAPTERS_MAX);
+    assert(record->membership.size <= SIGNED_MAX);
     Corolla__Record p = COROLLA__RECORD__INIT;
     Corolla__RecordRtt rtts[RECORD_RTTS_MAX], *rtt_pointers[RECORD_RTTS_MAX];
     struct field_node_ref node;
@@ -81,6 +82,7 @@ size_t record_encode(const struct record *record, uint8_t out[RECORD_MAX]) {
     }
     p.n_adapters = record->n_adapters;
     p.adapters = adapter_pointers;
+    p.membership = field_bytes_put(record->membership.data, record->membership.size);
     return pack_short(&p, out);
 }
 
@@ -97,7 +99,7 @@ static bool record_ok(const Corolla__Record *p) {
            field_text_ok(p->name, NAME_SIZE) && field_text_ok(p->version, NAME_SIZE) && p->state <= RECORD_LOADING && p->n_blocks > 0 &&
            p->n_blocks <= BLOCKS_MAX && p->n_embd > 0 && p->n_embd <= EMBD_MAX && p->begin < p->end && p->end <= p->n_blocks &&
            field_speed_ok(p->decode_block_us) && field_speed_ok(p->prefill_block_us) && (p->wires & 1u << COROLLA_WIRE_F32) != 0 &&
-           p->n_rtts <= RECORD_RTTS_MAX && adapters_ok(p);
+           p->n_rtts <= RECORD_RTTS_MAX && adapters_ok(p) && p->membership.len <= SIGNED_MAX;
 }
 
 static void get_numbers(const Corolla__Record *p, struct record *out) {
@@ -140,5 +142,6 @@ enum corolla_status record_decode(const uint8_t *in, size_t size, struct record 
     for (uint32_t i = 0; i < out->n_adapters; i++) {
         field_text_get(p->adapters[i], out->adapters[i]);
     }
+    field_signed_get(&p->membership, &out->membership);
     return COROLLA_OK;
 }

@@ -50,6 +50,7 @@ struct record {
     struct record_rtt rtts[RECORD_RTTS_MAX];
     uint32_t n_adapters;
     char adapters[RECORD_ADAPTERS_MAX][NAME_SIZE];
+    struct signed_bytes membership; /* the certificate of the node in a private swarm (wire/member.h); its bytes are not read here */
 };
 
 struct signed_record {

@@ -22,8 +22,8 @@ static void check_text(const char *text) { must(strnlen(text, NAME_SIZE) < NAME_
 static void check_record(const struct record *m) {
     must(m->begin < m->end && m->end <= m->n_blocks && m->n_blocks <= BLOCKS_MAX && m->n_embd <= EMBD_MAX);
     must(isfinite(m->decode_block_us) && m->decode_block_us >= 0 && isfinite(m->prefill_block_us) && m->prefill_block_us >= 0);
-    must((unsigned)m->state <= RECORD_OFFLINE && m->n_rtts <= RECORD_RTTS_MAX && m->n_adapters <= RECORD_ADAPTERS_MAX);
-    must(m->node.n_addrs <= ADDRS_MAX);
+    must((unsigned)m->state <= RECORD_LOADING && m->n_rtts <= RECORD_RTTS_MAX && m->n_adapters <= RECORD_ADAPTERS_MAX);
+    must(m->node.n_addrs <= ADDRS_MAX && m->membership.size <= SIGNED_MAX);
     for (uint32_t i = 0; i < m->node.n_addrs; i++) must(addr_valid(m->node.addrs[i]));
     for (uint32_t i = 0; i < m->n_adapters; i++) check_text(m->adapters[i]);
     check_text(m->name);

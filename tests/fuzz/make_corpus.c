@@ -149,6 +149,8 @@ static void seed_gossip_messages(enum sample_size how) {
     struct record record = sample_record(how);
     snprintf(name, sizeof(name), "record-%s", suffix);
     seed_record(0, name, record_encode(&record, buffer + 1));
+    record.membership = sample_signed(23);
+    seed_record(0, how ? name : "record-member", record_encode(&record, buffer + 1)); /* the largest has a certificate already */
     sample_versions(&digest.known, how ? SUSPECTS_MAX : 3, how);
     digest.more = digest.leaf = digest.reply = how == SAMPLE_LARGEST;
     snprintf(name, sizeof(name), "digest-%s", suffix);

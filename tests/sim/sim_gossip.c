@@ -18,7 +18,7 @@ struct run {
     const char *scenario;
     uint32_t nodes;
     uint64_t seed, trace;
-    bool failed, real;
+    bool failed, real, is_private;
     char line[1024];
 };
 
@@ -45,6 +45,7 @@ static struct world *new_world(const struct run *run) {
     struct world_config config;
     world_config_default(&config, run->seed);
     config.real_signatures = run->real;
+    config.is_private = run->is_private;
     return world_new(&config);
 }
 
@@ -386,6 +387,45 @@ static struct world *liars(struct run *run) {
     return world;
 }
 
+/* ---- a private swarm -------------------------------------------------------------------------------------------------- */
+
+/* How many of the nodes know so many others. */
+static uint32_t knowing(struct world *world, uint32_t nodes, size_t others) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < nodes; i++) {
+        n += gossip_count(world_gossip(world, i)) == others;
+    }
+    return n;
+}
+
+static struct world *members(struct run *run) {
+    run->is_private = true;
+    struct world *world = settled(run);
+    struct attacker a = {.link = attack(world, 0), .junk = 500, .sequence = 1};
+    const uint32_t put_out = 7;
+    bool clean = true;
+    for (uint32_t i = 0; i < 100; i++) {
+        send_junk(world, &a, 20);
+        world_run(world, 100);
+        clean = clean && knowing(world, run->nodes, run->nodes - 1) == run->nodes;
+    }
+    expect(run, clean, "nobody keeps what a member relays of strangers");
+    expect(run, world_faults(world) == 0 && world_link_open(a.link), "nobody is blamed");
+    for (uint32_t i = 0; i < run->nodes; i++) {
+        if (i != put_out) world_revoke(world, i, put_out);
+        world_run(world, 2000 / run->nodes); /* the list spreads */
+    }
+    struct gone gone = {put_out, 0};
+    clean = true;
+    for (uint32_t s = 0; s < 150; s++) { /* it goes on to say that it is there: here nobody cuts its links */
+        clean = clean && is_gone(world, &gone) && knowing(world, run->nodes, run->nodes - 2) == run->nodes - 1;
+        world_run(world, 1000);
+    }
+    expect(run, clean, "who was put out is gone and stays so, and nobody else");
+    say(run, "2,000 records of strangers over a member's link are kept by nobody; a member that was put out is gone when the list has come");
+    return world;
+}
+
 /* ---- what happens to machines ---------------------------------------------------------------------------------------- */
 
 static struct world *partition(struct run *run) {
@@ -604,7 +644,7 @@ static const struct scenario scenarios[] = {
     {"figures", figures, 1000},     {"junk", junk, 200},    {"flood", flood, 60},      {"liars", liars, 100},
     {"partition", partition, 200},  {"sleep", asleep, 60},  {"restart", restarts, 60}, {"clocks", clocks, 60},
     {"leaving", leaving, 100},      {"leaves", leaves, 60}, {"churn", churn, 100},     {"replay", replay, 40},
-    {"signatures", signatures, 20},
+    {"signatures", signatures, 20}, {"members", members, 60},
 };
 
 static bool play(const struct scenario *scenario, uint32_t nodes, uint64_t seed) {

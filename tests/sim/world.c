@@ -46,7 +46,7 @@ struct node {
     struct gossip *gossip; /* NULL: not running, or a puppet */
     struct end *ends;
     bool leaf, stating, asleep, puppet, answers;
-    uint32_t life, slow_ms, group;
+    uint32_t life, slow_ms, group, revoked;
     uint64_t boot, tick_us, clock_origin_ms;
     int32_t clock_ppm;
     uint64_t stopped_us, slept_at_us; /* how long its clock stood still */
@@ -442,6 +442,7 @@ uint32_t world_add(struct world *world, bool leaf) {
     node->leaf = leaf;
     make_ref(world, world->n, world->n, &node->ref);
     node->tick_us = UINT64_MAX;
+    node->revoked = UINT32_MAX;
     node->clock_origin_ms = world_random(world) >> (world_random(world) % 40 + 20); /* near its beginning, or very far from it */
     node->clock_ppm = (int32_t)(world_random(world) % 2001) - 1000;
     world->nodes[world->n] = node;
@@ -458,6 +459,27 @@ void world_set_clock(struct world *world, uint32_t node, uint64_t origin_ms, int
 
 void world_set_slow(struct world *world, uint32_t node, uint32_t ms) { world->nodes[node]->slow_ms = ms; }
 
+/* Stands for what the key of the swarm would sign. */
+static struct signed_bytes certificate_of(const struct world *world, const struct node_id *id) {
+    struct signed_bytes certificate = {.size = 100};
+    le64_put(certificate.data, mix(world->config.seed ^ node_id_digest(id)));
+    return certificate;
+}
+
+static bool on_may_host(void *user, const struct record *record) {
+    const struct node *node = user;
+    struct signed_bytes good = certificate_of(node->world, &record->node.id);
+    return record->membership.size == good.size && memcmp(record->membership.data, good.data, good.size) == 0 &&
+           resolve(node->world, &record->node) != node->revoked;
+}
+
+void world_revoke(struct world *world, uint32_t number, uint32_t revoked) {
+    struct node *node = world->nodes[number];
+    node->revoked = revoked;
+    gossip_recheck(node->gossip, clock_of(node));
+    rearm(node, number);
+}
+
 void world_start_boot(struct world *world, uint32_t number, uint64_t boot) {
     struct node *node = world->nodes[number];
     assert(node->gossip == NULL && !node->puppet);
@@ -471,6 +493,9 @@ void world_start_boot(struct world *world, uint32_t number, uint64_t boot) {
         .leaf = node->leaf,
         .sealed = world->sealed,
     };
+    if (world->config.is_private) {
+        config.world.may_host = on_may_host;
+    }
     if (gossip_new(&node->gossip, &config, clock_of(node), NULL) != COROLLA_OK) {
         abort();
     }
@@ -505,7 +530,12 @@ static void statement(uint64_t number, const struct node_ref *ref, struct record
     }
 }
 
-void world_statement(const struct world *world, uint32_t node, struct record *out) { statement(node, &world->nodes[node]->ref, out); }
+void world_statement(const struct world *world, uint32_t node, struct record *out) {
+    statement(node, &world->nodes[node]->ref, out);
+    if (world->config.is_private) {
+        out->membership = certificate_of(world, &out->node.id);
+    }
+}
 
 void world_publish(struct world *world, uint32_t number, const struct record *record) {
     struct node *node = world->nodes[number];

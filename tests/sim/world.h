@@ -24,6 +24,7 @@ struct world_config {
     uint32_t delay_ms_min, delay_ms_max; /* one way, drawn per pair */
     uint32_t jitter_ms;
     bool real_signatures; /* Ed25519; else a hash, which is faster */
+    bool is_private;      /* records of world_statement() carry a certificate, and others are not kept */
 };
 void world_config_default(struct world_config *config, uint64_t seed);
 struct world *world_new(const struct world_config *config);
@@ -54,6 +55,9 @@ void world_hint(struct world *world, uint32_t node, uint32_t entry);
 /* A plausible record of the node, to be changed and published. */
 void world_statement(const struct world *world, uint32_t node, struct record *out);
 void world_publish(struct world *world, uint32_t node, const struct record *record);
+
+/* The first node learns that the certificate of the other was revoked. Of one at most. */
+void world_revoke(struct world *world, uint32_t node, uint32_t revoked);
 
 void world_kill(struct world *world, uint32_t node);   /* its connections end */
 void world_freeze(struct world *world, uint32_t node); /* dies without a word: power, cable */

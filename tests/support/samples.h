@@ -198,6 +198,9 @@ static inline struct record sample_record(enum sample_size how) {
     for (uint32_t i = 0; i < m.n_adapters; i++) {
         sample_text(m.adapters[i], NAME_SIZE, "german-law", how);
     }
+    if (how == SAMPLE_LARGEST) {
+        m.membership = sample_signed(23);
+    }
     return m;
 }
 

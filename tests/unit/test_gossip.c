@@ -28,7 +28,8 @@ static struct {
     size_t n_dialled;
     void *left[16];
     size_t n_left;
-    unsigned changes[4], verified;
+    unsigned changes[4], verified, asked;
+    uint8_t barred; /* the node that may not host; 0: none */
     uint64_t random;
 } world;
 static struct gossip *gossip;
@@ -76,6 +77,12 @@ static void on_changed(void *user, const struct gossip_entry *entry, enum gossip
     world.changes[what]++;
 }
 
+static bool on_may_host(void *user, const struct record *record) {
+    (void)user;
+    world.asked++;
+    return record->node.id.key[0] != world.barred;
+}
+
 static struct node_ref ref_of(uint8_t number) {
     struct node_ref ref = {.n_addrs = 1};
     memset(ref.id.key, number, KEY_SIZE);
@@ -83,18 +90,25 @@ static struct node_ref ref_of(uint8_t number) {
     return ref;
 }
 
-static void begin(bool leaf) {
+static void begin_in(bool leaf, bool (*may_host)(void *user, const struct record *record)) {
     memset(&world, 0, sizeof(world));
     now_ms = 1000;
-    struct gossip_config config = {.world = {on_send, on_dial, on_leave, on_verify, on_sign, on_random, on_changed, NULL},
+    struct gossip_config config = {.world = {on_send, on_dial, on_leave, on_verify, on_sign, on_random, on_changed, NULL, NULL},
                                    .self = ref_of(1).id,
                                    .boot = 3,
                                    .leaf = leaf};
+    config.world.may_host = may_host;
     assert_int_equal(gossip_new(&gossip, &config, now_ms, NULL), COROLLA_OK);
 }
+static void begin(bool leaf) { begin_in(leaf, NULL); }
 static int setup(void **state) {
     (void)state;
     begin(false);
+    return 0;
+}
+static int setup_private(void **state) {
+    (void)state;
+    begin_in(false, on_may_host);
     return 0;
 }
 static int teardown(void **state) {
@@ -611,6 +625,81 @@ static void one_link_has_a_budget_of_checks(void **state) {
     assert_in_range(world.verified, 2048 + 60, 2048 + 66);
 }
 
+/* ---- a private swarm -------------------------------------------------------------------------------------------------- */
+
+static void who_may_not_host_is_dropped_and_nobody_blamed(void **state) {
+    (void)state;
+    neighbour(0, 2);
+    neighbour(1, 3);
+    world.barred = 9;
+    assert_int_equal(get_statement(0, 2, 9, 1, 1), COROLLA_OK);
+    assert_int_equal(get_statement(0, 2, 8, 1, 1), COROLLA_OK);
+    assert_false(knows(9));
+    assert_true(knows(8));
+    assert_int_equal(world.changes[GOSSIP_NEW], 1);
+    assert_int_equal(gossip_neighbours(gossip), 2);
+    world.barred = 2;
+    assert_int_equal(get_statement(0, 2, 2, 1, 1), COROLLA_OK);
+    assert_int_equal(world.n_dialled, 0); /* not worth a proof */
+}
+
+static void the_signature_is_checked_before_the_certificate(void **state) {
+    (void)state;
+    uint8_t bytes[MSG_HEADER_MAX];
+    static struct msg_records records;
+    struct record record = statement(9, 1, 1);
+    neighbour(0, 2);
+    records.n = 1;
+    records.records[0].size = (uint32_t)record_encode(&record, records.records[0].bytes);
+    memset(records.records[0].signature, 77, SIGNATURE_SIZE);
+    assert_int_equal(get(0, 2, MSG_RECORDS, bytes, msg_records_encode(&records, bytes)), COROLLA_PEER_FAULT);
+    assert_int_equal(world.asked, 0);
+}
+
+static void who_may_not_host_any_more_is_gone_until_it_may_again(void **state) {
+    (void)state;
+    neighbour(0, 2);
+    neighbour(1, 3);
+    get_statement(0, 2, 9, 1, 1);
+    get_statement(0, 2, 8, 1, 1);
+    world.barred = 9;
+    gossip_recheck(gossip, now_ms);
+    assert_false(knows(9));
+    assert_true(knows(8));
+    assert_int_equal(world.changes[GOSSIP_GONE], 1);
+    gossip_recheck(gossip, now_ms);
+    assert_int_equal(world.changes[GOSSIP_GONE], 1);
+    world.n_sent = 0;
+    get_have(1, 3, 9, 1, 1); /* of a neighbour that was not told yet */
+    assert_null(sent(MSG_WANT, 1));
+    get_statement(1, 3, 9, 1, 2);
+    assert_false(knows(9));
+    world.barred = 0;
+    get_statement(1, 3, 9, 2, 1);
+    assert_true(knows(9));
+}
+
+static void who_is_barred_during_the_dial_back_is_not_admitted(void **state) {
+    (void)state;
+    struct node_ref ref = ref_of(2);
+    neighbour(0, 2);
+    get_statement(0, 2, 2, 1, 1);
+    assert_int_equal(world.n_dialled, 1);
+    world.barred = 2;
+    gossip_dialled(gossip, &ref.id, &links[7], now_ms);
+    assert_false(knows(2));
+}
+
+static void certificates_are_checked_within_the_budget_of_a_link(void **state) {
+    (void)state;
+    neighbour(0, 2);
+    for (uint32_t i = 0; i < 4000; i++) {
+        get_statement(0, 2, 2, 1, 1); /* it waits for the dial-back */
+    }
+    assert_int_equal(world.asked, 2048);
+    assert_int_equal(world.verified, 1);
+}
+
 static void an_idle_node_wants_to_be_called_once_a_second_at_most(void **state) {
     (void)state;
     pass(100);
@@ -623,6 +712,7 @@ static void an_idle_node_wants_to_be_called_once_a_second_at_most(void **state) 
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST_PRIVATE(name) cmocka_unit_test_setup_teardown(name, setup_private, teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -652,6 +742,11 @@ int main(void) {
         TEST(a_goodbye_is_told_and_then_forgotten),
         TEST(one_key_and_one_range_have_quotas),
         TEST(one_link_has_a_budget_of_checks),
+        TEST_PRIVATE(who_may_not_host_is_dropped_and_nobody_blamed),
+        TEST_PRIVATE(the_signature_is_checked_before_the_certificate),
+        TEST_PRIVATE(who_may_not_host_any_more_is_gone_until_it_may_again),
+        TEST_PRIVATE(who_is_barred_during_the_dial_back_is_not_admitted),
+        TEST_PRIVATE(certificates_are_checked_within_the_budget_of_a_link),
         TEST(an_idle_node_wants_to_be_called_once_a_second_at_most),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

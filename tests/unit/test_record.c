@@ -34,6 +34,8 @@ static void same_record(const struct record *a, const struct record *b) {
     assert_true(a->cache_tokens_left == b->cache_tokens_left && a->session_tokens_max == b->session_tokens_max);
     assert_true(a->sessions == b->sessions && a->queue_us == b->queue_us && a->exact == b->exact);
     assert_true(a->arithmetic_class == b->arithmetic_class && a->wires == b->wires);
+    assert_int_equal(a->membership.size, b->membership.size);
+    assert_memory_equal(a->membership.data, b->membership.data, a->membership.size);
 }
 
 static void a_record_goes_there_and_back(void **state) {
@@ -54,6 +56,7 @@ static void the_largest_record_loses_its_last_adapters_first(void **state) {
     (void)state;
     uint8_t out[RECORD_MAX];
     struct record m = sample_record(SAMPLE_LARGEST), back;
+    m.membership.size = 0;
     size_t size = record_encode(&m, out);
     assert_true(size <= RECORD_MAX);
     assert_int_equal(record_decode(out, size, &back, NULL), COROLLA_OK);
@@ -61,6 +64,40 @@ static void the_largest_record_loses_its_last_adapters_first(void **state) {
     assert_int_equal(back.n_rtts, RECORD_RTTS_MAX);
     assert_in_range(back.n_adapters, 1, RECORD_ADAPTERS_MAX - 1);
     assert_string_equal(back.adapters[0], m.adapters[0]);
+}
+
+static void a_certificate_goes_there_and_back_and_costs_adapters_only(void **state) {
+    (void)state;
+    uint8_t out[RECORD_MAX];
+    struct record m = sample_record(SAMPLE_USUAL), back;
+    m.membership = sample_signed(23);
+    for (m.membership.size = 0; m.membership.size <= SIGNED_MAX; m.membership.size += 50) {
+        assert_int_equal(record_decode(out, record_encode(&m, out), &back, NULL), COROLLA_OK);
+        same_record(&m, &back);
+        assert_int_equal(back.n_adapters, 1);
+    }
+    m = sample_record(SAMPLE_LARGEST);
+    assert_int_equal(m.membership.size, SIGNED_MAX);
+    assert_int_equal(record_decode(out, record_encode(&m, out), &back, NULL), COROLLA_OK);
+    same_record(&m, &back);
+    assert_int_equal(back.n_rtts, RECORD_RTTS_MAX);
+    assert_int_equal(back.n_adapters, 0);
+}
+
+/* More than the struct holds: behind a whole record, as below. */
+static void a_certificate_that_is_too_long_is_refused(void **state) {
+    (void)state;
+    uint8_t out[RECORD_MAX];
+    struct record m = sample_record(SAMPLE_USUAL), back = {.n_blocks = 4242};
+    size_t size = record_encode(&m, out);
+    memset(out + size, 1, RECORD_MAX - size);
+    memcpy(out + size, "\xc2\x01\xc8\x01", 4);
+    assert_int_equal(record_decode(out, size + 4 + SIGNED_MAX, &back, NULL), COROLLA_OK);
+    assert_int_equal(back.membership.size, SIGNED_MAX);
+    back.n_blocks = 4242;
+    memcpy(out + size, "\xc2\x01\xc9\x01", 4);
+    assert_int_equal(record_decode(out, size + 4 + SIGNED_MAX + 1, &back, NULL), COROLLA_FORMAT);
+    assert_int_equal(back.n_blocks, 4242);
 }
 
 static void a_record_with_one_thing_wrong_is_refused(void **state) {
@@ -82,7 +119,7 @@ static void a_record_with_one_thing_wrong_is_refused(void **state) {
     bad[8].prefill_block_us = -1.0f;
     bad[9].wires = 1u << COROLLA_WIRE_F16;
     bad[10].begin = bad[10].end + 1;
-    bad[11].state = (enum record_state)4;
+    bad[11].state = (enum record_state)(RECORD_LOADING + 1);
     bad[12].state = (enum record_state) - 1;
     snprintf(bad[13].node.addrs[1], ADDR_MAX, "host:0");
     snprintf(bad[14].node.addrs[0], ADDR_MAX, "bad\x1bhost:80");
@@ -240,7 +277,7 @@ static void records_of_wrong_size_are_refused(void **state) {
 static void only_steps_results_and_unknown_kinds_have_bodies(void **state) {
     (void)state;
     for (unsigned kind = 1; kind < 64; kind++) {
-        bool known = kind <= MSG_DRAIN || (kind >= MSG_DIGEST && kind <= MSG_SUSPECT);
+        bool known = kind <= MSG_RESUME || (kind >= MSG_DIGEST && kind <= MSG_SUSPECT);
         assert_int_equal(msg_kind_has_body(kind), kind == MSG_STEP || kind == MSG_RESULT || !known);
     }
 }
@@ -249,6 +286,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_record_goes_there_and_back),
         cmocka_unit_test(the_largest_record_loses_its_last_adapters_first),
+        cmocka_unit_test(a_certificate_goes_there_and_back_and_costs_adapters_only),
+        cmocka_unit_test(a_certificate_that_is_too_long_is_refused),
         cmocka_unit_test(a_record_with_one_thing_wrong_is_refused),
         cmocka_unit_test(too_many_round_trips_or_adapters_are_refused),
         cmocka_unit_test(fields_of_newer_nodes_are_skipped),
