@@ -117,17 +117,41 @@ static void print_json(const struct part *part) {
 
 /* ---- looking --------------------------------------------------------------------------------------------------- */
 
-static int show_part(struct swarm *s, const struct corolla_view_server *servers, size_t n) {
-    struct part part = {.servers = servers, .n = n, .n_blocks = servers->n_blocks};
-    part.replicas = calloc(part.n_blocks, sizeof *part.replicas);
-    if (!part.replicas) return EXIT_FAILED;
-    count_replicas(&part);
-    corolla_view_chain(s->view, servers->model_id, part.n_blocks, part.hops, &part.n_hops, &part.tokens_per_s, &part.no_chain);
+static void show_servers(struct swarm *s, struct part *part) {
+    part->n_blocks = part->servers->n_blocks;
+    part->replicas = calloc(part->n_blocks, sizeof *part->replicas);
+    if (!part->replicas) return;
+    count_replicas(part);
     if (s->json)
-        print_json(&part);
+        print_json(part);
     else
-        print_part(&part);
-    free(part.replicas);
+        print_part(part);
+    free(part->replicas);
+}
+
+/* The end of the servers of one model, which stand together. */
+static size_t end_of_model(const struct corolla_view_server *servers, size_t n, size_t begin) {
+    size_t end = begin + 1;
+    while (end < n && strcmp(servers[end].model_id, servers[begin].model_id) == 0) end++;
+    return end;
+}
+
+/* One model as it is after its chain was looked for, which measures the ways to its servers. */
+static int show_model(struct swarm *s, const struct corolla_view_server *model) {
+    struct part part = {.n = 0};
+    struct corolla_view_server *servers = NULL;
+    struct corolla_error err = {0};
+    size_t n = 0;
+    corolla_view_chain(s->view, model->model_id, model->n_blocks, part.hops, &part.n_hops, &part.tokens_per_s, &part.no_chain);
+    if (corolla_view_servers(s->view, &servers, &n, &err)) return fail(&err);
+    for (size_t begin = 0, end; begin < n; begin = end) {
+        end = end_of_model(servers, n, begin);
+        if (strcmp(servers[begin].model_id, model->model_id) != 0) continue;
+        part.servers = &servers[begin];
+        part.n = end - begin;
+        show_servers(s, &part);
+    }
+    corolla_free(servers);
     return EXIT_GOOD;
 }
 
@@ -144,11 +168,10 @@ static int show(struct swarm *s, size_t *out_shown) {
     int code = EXIT_GOOD;
     *out_shown = 0;
     if (corolla_view_servers(s->view, &servers, &n, &err)) return fail(&err);
-    for (size_t begin = 0, end; begin < n && !code; begin = end) {
-        for (end = begin + 1; end < n && strcmp(servers[end].model_id, servers[begin].model_id) == 0;) end++;
+    for (size_t begin = 0; begin < n && !code; begin = end_of_model(servers, n, begin)) {
         if (!wanted(s, &servers[begin])) continue;
         if ((*out_shown)++ > 0 && !s->json) putchar('\n');
-        code = show_part(s, &servers[begin], end - begin);
+        code = show_model(s, &servers[begin]);
     }
     corolla_free(servers);
     return code;

@@ -74,6 +74,7 @@ static bool describe(const struct peer *peer, uint64_t now_us, uint32_t age_ms, 
         from_info(s, &peer->info);
     else
         from_record(s, &peer->record);
+    s->decode_block_us = peer_block_us(peer, s->decode_block_us, now_us);
     if (!own) s->penalty_us = UNREACHED_US;
     s->banned = peer->banned_until_us > now_us;
     return true;

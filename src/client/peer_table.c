@@ -6,9 +6,11 @@
 #include "base/mem.h"
 #include "client/peers.h"
 
-#define STRIKE_MS 1000  /* a first failure; each more doubles it ... */
-#define STRIKES_MAX 9   /* ... up to about nine minutes */
-#define REFUSAL_MS 2000 /* a server that is full or leaves */
+#define STRIKE_MS 1000         /* a first failure; each more doubles it ... */
+#define STRIKES_MAX 9          /* ... up to about nine minutes */
+#define SEEN_WEIGHT 0.1f       /* of a new token in the running mean */
+#define SEEN_LIFE_US 600000000 /* what was seen longer ago says little of today */
+#define REFUSAL_MS 2000        /* a server that is full or leaves */
 
 static void peer_set_label(struct peer *peer) {
     char id[17], instance[16] = "";
@@ -68,4 +70,15 @@ void peer_note(struct peer *peer, enum corolla_status status) {
     }
     peer->banned_us = clock_us();
     peer->banned_until_us = ban_ms > 0 ? peer->banned_us + ban_ms * 1000 : 0;
+}
+
+void peer_seen(struct peer *peer, uint32_t n_blocks, float us) {
+    float block_us = us / (float)n_blocks;
+    peer->seen_block_us = peer->seen_block_us > 0 ? peer->seen_block_us + SEEN_WEIGHT * (block_us - peer->seen_block_us) : block_us;
+    peer->seen_us = clock_us();
+}
+
+float peer_block_us(const struct peer *peer, float stated_us, uint64_t now_us) {
+    bool seen = peer->seen_block_us > 0 && now_us - peer->seen_us < SEEN_LIFE_US;
+    return seen && stated_us > 0 && peer->seen_block_us > stated_us ? peer->seen_block_us : stated_us;
 }

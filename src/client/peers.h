@@ -38,6 +38,8 @@ struct peer {
     struct msg_info info;
     struct record record;
     uint32_t rtt_us;
+    float seen_block_us;        /* what one block took for one token of late, ways left out; 0: not used yet ... */
+    uint64_t seen_us;           /* ... the last time */
     uint32_t strikes;           /* failures since the last success */
     uint64_t banned_until_us;   /* by a failure or a refusal ... */
     uint64_t banned_us;         /* ... at this time */
@@ -96,6 +98,11 @@ struct peer *peers_find(const struct peers *peers, const struct node_id *id);
 struct peer *peers_get(struct peers *peers, const struct node_ref *ref);
 /* What a session has seen of a server: OK ends its strikes; refusals and failures make others preferred for a while. The lock is held. */
 void peer_note(struct peer *peer, enum corolla_status status);
+
+/* A hop of n_blocks took us for one token. The lock is held. */
+void peer_seen(struct peer *peer, uint32_t n_blocks, float us);
+/* The time of one block for one token: what the server states, or what was seen when that is more. The lock is held. */
+float peer_block_us(const struct peer *peer, float stated_us, uint64_t now_us);
 
 /* pthread condition variables here count by the monotonic clock. */
 void peers_cond_init(pthread_cond_t *cond);

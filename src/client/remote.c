@@ -181,6 +181,19 @@ static enum corolla_status land(struct remote *remote, const struct session_run 
     return COROLLA_OK;
 }
 
+/* What one token took counts for who is chosen later: what each hop says of its step, and a part of what nobody accounts for. */
+static void note_speed(struct remote *remote, uint64_t total_us) {
+    const struct corolla_session *session = &remote->base;
+    float accounted = 0;
+    pthread_mutex_lock(&remote->peers->lock);
+    for (uint32_t i = 0; i < remote->n_hops; i++)
+        accounted += (float)session->timings[i].compute_us + (float)session->timings[i].queue_us + (float)remote->hops[i].peer->rtt_us;
+    float rest = (float)total_us > accounted ? ((float)total_us - accounted) / (float)remote->n_hops : 0;
+    for (uint32_t i = 0; i < remote->n_hops; i++)
+        peer_seen(remote->hops[i].peer, remote->hops[i].end - remote->hops[i].begin, (float)session->timings[i].compute_us + rest);
+    pthread_mutex_unlock(&remote->peers->lock);
+}
+
 /* A clean start after a run that failed; the error of a session that is lost. */
 static enum corolla_status begin_run(struct remote *remote, struct corolla_error *err) {
     enum corolla_status status = COROLLA_OK;
@@ -205,6 +218,7 @@ static enum corolla_status remote_step(struct corolla_session *session, const st
     session->n_timings = remote->n_hops;
     memset(session->timings, 0, remote->n_hops * sizeof *session->timings);
     uint32_t launched = 0, under_way = 0;
+    uint64_t start_us = clock_us();
     session->position = run->position; /* what the hops keep for certain until results come */
     while (launched < run->n || under_way > 0) {
         if (launched < run->n && under_way < REMOTE_FLIGHTS) {
@@ -223,6 +237,7 @@ static enum corolla_status remote_step(struct corolla_session *session, const st
         if (run->progress != NULL) run->progress(run->user, "prompt", session->position - run->position, run->n);
     }
     remote->dirty = status != COROLLA_OK;
+    if (status == COROLLA_OK && run->n == 1) note_speed(remote, clock_us() - start_us);
     return status;
 }
 

@@ -58,7 +58,8 @@ static uint32_t count_of(const struct sessions *table, const struct node_id *cli
 enum corolla_status sessions_check_open(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
                                         const struct node_id *client, struct corolla_error *err) {
     if (limits->begin >= limits->end) return err_set(err, COROLLA_BUSY, "this server is still loading its blocks: try again later");
-    if (limits->draining) return err_set(err, COROLLA_DRAINING, "this server is leaving: choose another one");
+    if (limits->draining)
+        return err_set(err, COROLLA_DRAINING, "this server takes no new sessions, it is paused or leaves: choose another one");
     if (memcmp(open->model, limits->model, ID_SIZE) != 0)
         return err_set(err, COROLLA_MODEL_MISMATCH, "this server hosts another model, of which it holds blocks %u:%u", limits->begin,
                        limits->end);

@@ -103,7 +103,8 @@ static enum corolla_status say_unusable(const struct swarm *w, const struct rout
         return err_set(err, why, "%s hosts another model (id %s..., wanted %s...) and nobody else has blocks %s", server->label, theirs,
                        ours, gaps);
     }
-    case COROLLA_DRAINING: return err_set(err, why, "%s is leaving and nobody else has blocks %s", server->label, gaps);
+    case COROLLA_DRAINING:
+        return err_set(err, why, "%s takes no new sessions (it is paused or leaves) and nobody else has blocks %s", server->label, gaps);
     case COROLLA_BUSY:
         return err_set(err, why, "%s %s and nobody else has blocks %s: try again later", server->label,
                        server->banned ? "failed lately" : "is still loading", gaps);

@@ -125,7 +125,7 @@ class Swarm(Case):
 
         server.process.send_signal(signal.SIGUSR1)
         self.wait_until("paused", lambda: state() == "draining")
-        self.assert_fails(self.corolla("run", self.model, "-p", "x", "--join", server.code), "leaving")
+        self.assert_fails(self.corolla("run", self.model, "-p", "x", "--join", server.code), "paused")
         server.process.send_signal(signal.SIGUSR2)
         self.wait_until("resumed", lambda: state() == "online")
         node = self.look("--join", server.code)[0]["servers"][0]["node"]
