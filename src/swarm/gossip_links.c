@@ -219,6 +219,9 @@ static struct hint *hint_find(struct gossip *g, uint64_t digest) {
 
 void hint_add(struct gossip *g, const struct node_ref *node, bool given) {
     uint64_t digest = node_id_digest(&node->id);
+    if (digest == g->self) { /* what another process of our home was before */
+        return;
+    }
     struct hint *hint = hint_find(g, digest);
     if (hint == NULL && g->n_hints < HINTS_MAX) {
         hint = &g->hints[g->n_hints++];
