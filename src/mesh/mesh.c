@@ -38,7 +38,7 @@ struct mesh {
     uint64_t peers_due_ms;
     uint64_t opened_ms;
     uint64_t revocations; /* number of the list that the records passed */
-    bool asked; /* the entries */
+    bool asked;           /* the entries */
     size_t n_entries;
     struct mesh_entry entries[ENTRIES_MAX];
 };
@@ -189,14 +189,18 @@ static void hint_remembered(struct mesh *mesh) {
 
 static void ask_entries(void *user) {
     struct mesh *mesh = user;
+    hint_remembered(mesh); /* first: what the user names is newer */
     for (size_t i = 0; i < mesh->n_entries; i++) {
         struct mesh_entry *e = &mesh->entries[i];
-        if (e->entry.has_node)
+        struct corolla_error own;
+        if (e->entry.has_node && node_id_equal(&e->entry.node.id, &net_self(mesh->config.net)->id)) {
+            err_set(&own, COROLLA_REFUSED, "a join code is of this very node: it was an earlier process of this home");
+            note_entry(e, &own);
+        } else if (e->entry.has_node)
             gossip_hint(mesh->gossip, &e->entry.node, clock_life_ms());
         else
             net_dial_address(mesh->config.net, e->entry.address, on_address_linked, e);
     }
-    hint_remembered(mesh);
     mesh->asked = true;
     plan_tick(mesh);
 }

@@ -344,6 +344,20 @@ static struct dial *dial_node(struct net *net, const struct node_ref *node) {
     return dial;
 }
 
+static bool has_candidate(const struct dial *dial, const char *text) {
+    bool found = false;
+    for (uint32_t i = 0; i < dial->n_candidates && !found; i++) found = strcmp(dial->candidates[i].text, text) == 0;
+    for (uint32_t i = 0; i < dial->n_names && !found; i++) found = strcmp(dial->names[i].text, text) == 0;
+    return found;
+}
+
+/* Somebody else knows more addresses of a node that is being dialled. */
+static void dial_also(struct dial *dial, const struct node_ref *node) {
+    for (uint32_t i = 0; i < node->n_addrs && i < ADDRS_MAX && dial->n_names < ADDRS_MAX; i++)
+        if (!has_candidate(dial, node->addrs[i])) add_address(dial, node->addrs[i]);
+    uv_timer_start(&dial->timer, on_head_start, 0, 0);
+}
+
 static struct dial *dial_anybody(struct net *net, const char *address) {
     struct dial *dial = dial_new(net);
     if (!dial) return NULL;
@@ -376,7 +390,10 @@ static void dial_or_prove(struct net *net, const struct node_ref *node, bool pro
         err_set(&err, COROLLA_NOT_FOUND, "no address of the node is known");
     struct waiter *waiter = err.status == COROLLA_OK ? calloc(1, sizeof(*waiter)) : NULL;
     struct dial *dial = waiter ? dial_find(net, &node->id) : NULL;
-    if (waiter && !dial) dial = dial_node(net, node);
+    if (waiter && !dial)
+        dial = dial_node(net, node);
+    else if (dial)
+        dial_also(dial, node);
     if (dial) {
         dial->proof |= proof;
         dial_wait(dial, waiter, on_done, user);
