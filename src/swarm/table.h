@@ -12,7 +12,7 @@
 #include "swarm/quota.h"
 #include "wire/msg_gossip.h"
 
-#define TABLE_MAX 16384     /* some 25 MB; a swarm of a few thousand nodes is where flat gossip ends */
+#define TABLE_MAX 16384     /* some 30 MB; a swarm of a few thousand nodes is where flat gossip ends */
 #define TABLE_LINK_MAX 8192 /* half of it: one neighbour cannot fill the table */
 #define TABLE_SLOTS 512     /* of links */
 #define TABLE_NO_SLOT UINT16_MAX

@@ -1,5 +1,6 @@
 """A private swarm of real processes: who gets in, who does not and is told why, and who is put out."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -39,6 +40,20 @@ class Private(Case):
 
     def swarm_pem(self, home="owner"):
         return self.folder / home / "swarm.pem"
+
+    def servers_seen(self, code, home="client"):
+        """The nodes of `corolla swarm`, each with its span."""
+        done = self.corolla("swarm", "--json", "--join", code, home=home)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return {s["node"]: (s["begin"], s["end"]) for line in done.stdout.splitlines() for s in json.loads(line)["servers"]}
+
+    def wait_until(self, what, check):
+        deadline = time.monotonic() + DEADLINE
+        while not check():
+            self.assertLess(time.monotonic(), deadline, f"{what} did not happen within {DEADLINE} s")
+
+    def node_of(self, home):
+        return self.key("show", home=home)
 
     def assert_cut_off(self, server, home):
         """The server looks into its home once a second; until then the client is served, or has something else to say."""
@@ -101,9 +116,9 @@ class Private(Case):
     def test_an_open_node_and_a_private_one_refuse_to_meet(self):
         private, opened = self.owner(), self.serve(self.model, "0:5", home="open")[0]
         self.assertEqual(self.run_client(self.key("invite")).returncode, 0)
-        self.assert_fails(self.run_client(opened.code), "private")  # a member at an open server
         self.assertEqual(self.run_client(opened.code, home="stranger").returncode, 0)  # which needs nothing
-        self.assertTrue(private.code)
+        private.stop()  # else the member finds it again, without its code
+        self.assert_fails(self.run_client(opened.code), "private")  # a member at an open server
 
     def test_an_invitation_is_good_for_one_node(self):
         self.owner()
@@ -142,6 +157,68 @@ class Private(Case):
         other = Server(self, self.model, home="other").wait_ready()
         self.assert_fails(self.run_client(self.key("invite", home="other")), "another private swarm", "COROLLA_HOME")
         self.assertTrue(other.code)
+
+    # ---- finding each other
+
+    def three(self):
+        """Servers that know one entry, and a client that knows nobody but that: half of the model is elsewhere."""
+        entry = self.owner("0:2")
+        second, third = self.member("2:5", home="second"), self.member("2:5", home="third")
+        self.assertEqual(self.corolla("swarm", "--join", self.key("invite"), home="client").returncode, 0)
+        nodes = {self.node_of("owner"): (0, 2), self.node_of("second"): (2, 5), self.node_of("third"): (2, 5)}
+        self.wait_until("the client sees all three", lambda: self.servers_seen(entry.code) == nodes)
+        return entry, second, third
+
+    def test_members_find_each_other_and_a_client_uses_whom_it_was_not_told_of(self):
+        entry, second, third = self.three()
+        local = self.run_json(self.model, "the thing", "--local")["tokens"]
+        result = self.run_json(self.model, "the thing", "--join", entry.code)
+        self.assertEqual(result["tokens"], local)
+        self.assertIn(result["hops"][1]["node"], (self.node_of("second"), self.node_of("third")))
+        for server in (second, third):  # each knows the others, not only the entry
+            self.assertEqual(len(self.servers_seen(server.code)), 3)
+        entry.stop()
+        another = Server(self, self.model, "--blocks", "0:2", "--join", third.code, home="second").wait_ready()
+        self.wait_until("the second home took over", lambda: (0, 2) in self.servers_seen(second.code).values())
+        self.assertEqual(self.run_json(self.model, "the thing", "--join", second.code)["tokens"], local)
+        self.assertTrue(another.code)
+
+    def test_a_revoked_server_disappears_and_is_not_used(self):
+        entry, second, third = self.three()
+        put_out = self.node_of("second")
+        with subprocess.Popen([COROLLA, "swarm", "--no-lan", "--json", "--watch", "--join", entry.code], stdout=subprocess.PIPE, text=True,
+                              env=self.environment("client")) as watch:
+            try:
+                self.assertIn(put_out, watch.stdout.readline())
+                self.key("revoke", put_out)
+                self.wait_until("it goes while a client looks", lambda: put_out not in watch.stdout.readline())
+            finally:
+                watch.kill()
+        for server in (entry, third):
+            self.wait_until("it is gone", lambda: put_out not in self.servers_seen(server.code))
+            self.assertEqual(set(self.servers_seen(server.code)), {self.node_of("owner"), self.node_of("third")})
+        result = self.run_json(self.model, "the thing", "--join", entry.code)
+        self.assertEqual([hop["node"] for hop in result["hops"]], [self.node_of("owner"), self.node_of("third")])
+        self.assertIsNone(second.process.poll())  # it runs, and would serve
+        third.stop()
+        self.assert_fails(self.corolla("run", self.model, "-p", "x", "--join", entry.code), "2:5")
+
+    # ---- a name instead of a code
+
+    def test_a_name_serves_members_and_brings_nobody_in(self):
+        entry = self.owner("0:2")
+        name = "%s:%d" % entry.address()
+        self.assert_fails(self.run_client(name), "private", "invitation")
+        self.assertFalse((self.folder / "client" / "membership").exists())
+        stranger = Server(self, self.model, "--blocks", "2:5", "--join", name, home="stranger").wait_ready()  # alone, and told why
+        self.wait_until("it is told why", lambda: "invitation" in stranger.log())
+        self.member("2:5", home="second").stop()
+        self.assertEqual(self.corolla("swarm", "--join", self.key("invite"), home="client").returncode, 0)
+        second = Server(self, self.model, "--blocks", "2:5", "--join", name, home="second").wait_ready()
+        self.wait_until("both are found by the name", lambda: len(self.servers_seen(name)) == 2)
+        result = self.run_json(self.model, "the thing", "--join", name)
+        self.assertEqual(result["tokens"], self.run_json(self.model, "the thing", "--local")["tokens"])
+        self.assertTrue(second.code)
 
     # ---- getting out
 

@@ -111,7 +111,8 @@ static size_t act(struct run *run, struct gossip *g, const uint8_t *data, size_t
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct run run = {.now_ms = 5};
     struct gossip *g = NULL;
-    struct gossip_config config = {.world = {on_send, on_dial, on_leave, on_verify, on_sign, on_random, NULL, on_may_host, &run}, .boot = 1};
+    struct gossip_config config = {.world = {on_send, on_dial, on_leave, on_verify, on_sign, on_random, NULL, on_may_host, &run},
+                                   .boot = 1};
     if (size < 1) return 0;
     config.leaf = data[0] & 1;
     config.self = peer_of(data[0] >> 1 & 15).id;

@@ -422,7 +422,8 @@ static struct world *members(struct run *run) {
         world_run(world, 1000);
     }
     expect(run, clean, "who was put out is gone and stays so, and nobody else");
-    say(run, "2,000 records of strangers over a member's link are kept by nobody; a member that was put out is gone when the list has come");
+    say(run,
+        "2,000 records of strangers over a member's link are kept by nobody; a member that was put out is gone when the list has come");
     return world;
 }
 
@@ -641,9 +642,9 @@ struct scenario {
     uint32_t nodes; /* unless told otherwise */
 };
 static const struct scenario scenarios[] = {
-    {"figures", figures, 1000},     {"junk", junk, 200},    {"flood", flood, 60},      {"liars", liars, 100},
-    {"partition", partition, 200},  {"sleep", asleep, 60},  {"restart", restarts, 60}, {"clocks", clocks, 60},
-    {"leaving", leaving, 100},      {"leaves", leaves, 60}, {"churn", churn, 100},     {"replay", replay, 40},
+    {"figures", figures, 1000},     {"junk", junk, 200},      {"flood", flood, 60},      {"liars", liars, 100},
+    {"partition", partition, 200},  {"sleep", asleep, 60},    {"restart", restarts, 60}, {"clocks", clocks, 60},
+    {"leaving", leaving, 100},      {"leaves", leaves, 60},   {"churn", churn, 100},     {"replay", replay, 40},
     {"signatures", signatures, 20}, {"members", members, 60},
 };
 
