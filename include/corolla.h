@@ -281,6 +281,11 @@ COROLLA_API void corolla_result_clear(struct corolla_result *result);
 
 struct corolla_server;
 
+/* Limits of an upload limit, in bytes per second. Less than the least would be broken by one large prefill: what is half-sent must make
+ * progress, or its receiver gives it up. */
+#define COROLLA_UPLOAD_MIN (64ull << 10)
+#define COROLLA_UPLOAD_MAX (1ull << 40)
+
 struct corolla_server_config {
     uint32_t begin, end;          /* the span; end 0: chosen where the swarm needs it most, and left when it needs another more */
     uint32_t n_blocks;            /* how many blocks to host when the span is not given; 0: as many as fit */
@@ -298,7 +303,8 @@ struct corolla_server_config {
     const char *swarm_key;    /* key file of a private swarm, to hand out certificates; NULL: swarm.pem in home if there is one */
     const char *const *joins; /* entries of the swarm: join codes, or HOST or HOST:PORT; may be none */
     size_t n_joins;
-    bool lan; /* look for others on the local network, and answer them */
+    bool lan;                    /* look for others on the local network, and answer them */
+    uint64_t upload_bytes_per_s; /* over all links; prefill waits, decode does not but is counted. 0: no limit */
 };
 COROLLA_API void corolla_server_config_default(struct corolla_server_config *config);
 /* Goes online, chooses the span when it is not given, loads it and proves its arithmetic. Returns when the server can be used. */

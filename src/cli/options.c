@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/config.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -24,6 +25,7 @@ void options_add(struct options *o, const struct option *items, size_t n) {
 int options_refuse(const struct options *o, const char *format, ...) {
     va_list args;
     fprintf(stderr, "corolla: ");
+    if (o->file) fprintf(stderr, "%s:%u: ", o->file, o->line);
     va_start(args, format);
     vfprintf(stderr, format, args);
     va_end(args);
@@ -134,18 +136,43 @@ static const struct option *find(const struct options *o, const char *name, size
     return NULL;
 }
 
-/* Takes the option at argv[*at] and its value. 0, or the exit code. */
-static int take_option(const struct options *o, int argc, char **argv, int *at) {
-    const char *arg = argv[*at], *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
-    const struct option *item = find(o, arg, equals ? (size_t)(equals - arg) : strlen(arg));
-    const char *value = equals ? equals + 1 : NULL;
-    if (!item) return options_refuse(o, "unknown option %s", arg);
+int options_set(const struct options *o, const char *name, size_t size, const char *value) {
+    const struct option *item = find(o, name, size);
+    if (!item) return options_refuse(o, "unknown option %.*s", (int)size, name);
     if (item->kind == OPTION_FLAG && value) return options_refuse(o, "%s takes no value", item->name);
-    if (item->kind != OPTION_FLAG && !value) {
-        if (*at + 1 >= argc) return options_refuse(o, "%s needs a value", item->name);
-        value = argv[++*at];
-    }
+    if (item->kind != OPTION_FLAG && !value) return options_refuse(o, "%s needs a value", item->name);
     return parse_value(item, value) ? 0 : refuse_value(o, item, value);
+}
+
+struct argument {             /* an option of the command line */
+    const char *name, *value; /* value NULL: there is none */
+    size_t size;              /* of the name */
+};
+
+/* The option at argv[*at]; steps over its value when that is an argument of its own. */
+static struct argument split(const struct options *o, int argc, char **argv, int *at) {
+    const char *arg = argv[*at], *equals = strncmp(arg, "--", 2) == 0 ? strchr(arg, '=') : NULL;
+    struct argument a = {.name = arg, .size = equals ? (size_t)(equals - arg) : strlen(arg)};
+    const struct option *item = find(o, arg, a.size);
+    if (equals)
+        a.value = equals + 1;
+    else if (item && item->kind != OPTION_FLAG && *at + 1 < argc)
+        a.value = argv[++*at];
+    return a;
+}
+
+static bool is_option(const char *arg) { return arg[0] == '-' && arg[1]; }
+
+/* The file comes before the rest of the command line, wherever it is named. */
+static int take_config(struct options *o, int argc, char **argv) {
+    const char *path = NULL;
+    for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (!is_option(argv[i])) continue;
+        struct argument a = split(o, argc, argv, &i);
+        const struct option *item = find(o, a.name, a.size);
+        if (item && item->target == &o->config) path = a.value;
+    }
+    return path ? config_read(o, path) : 0;
 }
 
 static int take_all(struct options *o, int argc, char **argv) {
@@ -154,8 +181,9 @@ static int take_all(struct options *o, int argc, char **argv) {
         const char *arg = argv[i];
         if (!plain && strcmp(arg, "--") == 0) {
             plain = true;
-        } else if (!plain && arg[0] == '-' && arg[1]) {
-            int code = take_option(o, argc, argv, &i);
+        } else if (!plain && is_option(arg)) {
+            struct argument a = split(o, argc, argv, &i);
+            int code = options_set(o, a.name, a.size, a.value);
             if (code) return code;
         } else {
             if (!o->word || o->argument) return options_refuse(o, "unexpected argument \"%s\"", arg);
@@ -174,8 +202,12 @@ bool options_parse(struct options *o, int argc, char **argv, int *out_exit) {
         {"--help", OPTION_FLAG, &common.help, 0, 0, "", "print this"},
     };
     options_add(o, rows, COUNT(rows));
-    *out_exit = take_all(o, argc, argv);
+    *out_exit = take_config(o, argc, argv);
+    const char *argument = o->argument;
+    o->argument = NULL;
+    if (*out_exit == 0) *out_exit = take_all(o, argc, argv);
     if (*out_exit) return false;
+    if (!o->argument) o->argument = argument;
     if (common.help) {
         print_help(o);
         return false;

@@ -1,7 +1,7 @@
 /* options.h - command line options from a table: parsing with strict numbers and ranges, and --help from the same rows.
  *
  * The last of a repeated option wins, except for lists. "--name=value" and "--name value" are the same. Every command has --help,
- * --log-level and --no-lan.
+ * --log-level and --no-lan. A command that points a row --config at its config has the options of that file (config.h) set first.
  */
 #ifndef COROLLA_CLI_OPTIONS_H
 #define COROLLA_CLI_OPTIONS_H
@@ -48,12 +48,17 @@ struct options {
     const char *word; /* what the one positional argument is called; NULL: there is none */
     bool optional;    /* it may be left out */
     const char *argument;
+    const char *config; /* the file of --config */
+    const char *file;   /* that is being read, and where: refusals name it */
+    unsigned line;
     bool no_lan; /* filled in by options_parse */
 };
 
 void options_add(struct options *options, const struct option *items, size_t n);
 /* True to go on; else *out_exit is the code to leave with (0 after --help). Messages are written. */
 bool options_parse(struct options *options, int argc, char **argv, int *out_exit);
+/* Sets one option by its name; value NULL: none was given. 0, or the exit code. */
+int options_set(const struct options *options, const char *name, size_t size, const char *value);
 /* A usage error of the command's own: prints the line and where help is. Returns EXIT_USAGE. */
 int options_refuse(const struct options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

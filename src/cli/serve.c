@@ -31,9 +31,18 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE",
          "a join code, or HOST[:PORT] of an entry; else COROLLA_JOIN, the LAN, known peers"},
         {"--swarm-key", OPTION_TEXT, &s->config.swarm_key, 0, 0, "FILE", "key of a private swarm, to hand out certificates"},
+        {"--upload-limit", OPTION_SIZE, &s->config.upload_bytes_per_s, 0, 0, "RATE",
+         "bytes per second to all others together, as in 2M; 64K at least (no limit)"},
         {"--fast", OPTION_FLAG, &s->config.fast, 0, 0, "", "faster kernels whose results are not exact"},
+        {"--config", OPTION_TEXT, &o->config, 0, 0, "FILE", "read options first: a line \"name value\" each, MODEL as \"model PATH\""},
     };
     options_add(o, rows, sizeof rows / sizeof rows[0]);
+}
+
+static int check_upload(const struct options *o, const struct serve *s) {
+    uint64_t rate = s->config.upload_bytes_per_s;
+    if (rate == 0 || (rate >= COROLLA_UPLOAD_MIN && rate <= COROLLA_UPLOAD_MAX)) return 0;
+    return options_refuse(o, "--upload-limit is 64K (bytes per second) to 1T: less would not let a large prefill make progress");
 }
 
 /* Checks what the flags ask for; 0 or the exit code. */
@@ -88,7 +97,7 @@ int serve_main(int argc, char **argv) {
     if (!options_parse(&options, argc, argv, &code)) return code;
     s.config.announces = s.announces.items;
     s.config.n_announces = s.announces.n;
-    if ((code = options_take_joins(&options, &s.joins))) return code;
+    if ((code = options_take_joins(&options, &s.joins)) || (code = check_upload(&options, &s))) return code;
     s.config.lan = !options.no_lan;
     s.config.joins = s.joins.items;
     s.config.n_joins = s.joins.n;

@@ -48,6 +48,7 @@ struct link *link_new(struct net *net, bool dialled) {
     streams_init(&link->streams, net->pool, account, &net->budget, net->config.link_bytes_max);
     link->streams.on_credit = credit_ready;
     link->streams.user = link;
+    link->streams.paced = net->config.upload_bytes_per_s > 0;
     receive_init(&link->receiver, &link->streams);
     uv_tcp_init(&net->loop, &link->tcp);
     uv_timer_init(&net->loop, &link->timer);
@@ -81,6 +82,7 @@ static void close_handles(struct link *link) {
     if (link->was_up) net->n_up--;
     if (link->half_open) net->n_half_open--;
     link->half_open = false;
+    upload_leave(link);
     link->state = LINK_CLOSING;
     uv_close((uv_handle_t *)&link->tcp, on_closed);
     uv_close((uv_handle_t *)&link->timer, on_closed);
@@ -195,10 +197,12 @@ static void on_tick(uv_timer_t *timer) {
             return;
         }
     }
+    if (upload_holds(link)) send_rest(&link->streams);
     if (!loop_was_late && send_stalled(&link->streams, now, (uint64_t)config->message_ms * 1000)) {
         link_fail(link, COROLLA_TIMEOUT, "the peer took nothing for %u ms, and memory to send is short", config->message_ms);
         return;
     }
+    send_keep_up(&link->streams, now, (uint64_t)config->message_ms * 1000);
     streams_tick(&link->streams);
     if (link->net->watching) uv_async_send(&link->net->wake); /* the system may have memory again: nobody tells us that */
     if (link->ping_value == 0) link->ping_value = now;
@@ -364,6 +368,7 @@ void link_close(struct link *link, enum corolla_status status, const char *why) 
         return;
     }
     link->goodbye_status = status;
+    upload_leave(link);
     link->state = LINK_FLUSHING;
     link->goodbye_due = true;
     uv_timer_start(&link->timer, on_flush_late, STOP_MS, 0);

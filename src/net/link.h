@@ -31,6 +31,7 @@ struct link {
     struct tls *tls;
     struct account *account;
     struct streams streams;
+    struct upload_turn turn;
     struct receiver receiver;
     /* control frames that are due; there is at most one of each, so a peer cannot make a queue of them */
     bool hello_due, ping_due, pong_due, goodbye_due;
@@ -66,8 +67,9 @@ void link_fail(struct link *link, enum corolla_status status, const char *format
 
 /* link_io.c */
 bool link_read_start(struct link *link);
-void link_secure(struct link *link);                                       /* the next step of the TLS handshake */
-void link_pump(struct link *link);                                         /* sends what is due, as far as the socket takes it */
+void link_secure(struct link *link);                /* the next step of the TLS handshake */
+void link_send_chunk(struct link *link, bool turn); /* one, if the socket takes it; turn: with what waits for the upload limit */
+void link_pump(struct link *link);                  /* sends what is due, as far as the socket takes it */
 void link_send_goodbye_now(struct link *link, enum corolla_status status); /* past everything queued, if the socket takes it at once */
 void link_resume(struct link *link);                                       /* reads again, if the budget allows */
 

@@ -79,6 +79,7 @@ static void out_end(struct link *link) {
     struct chunk *chunk = net->out;
     tls_output(link->tls, NULL);
     if (chunk->buffer.used == 0) return;
+    upload_spend(net, chunk->buffer.used);
     net->out = NULL;
     chunk->link = link;
     chunk->request.data = chunk;
@@ -193,11 +194,13 @@ static void finish_flushing(struct link *link) {
     if (uv_shutdown(&link->shutdown, (uv_stream_t *)&link->tcp, on_shutdown) < 0) link_fail(link, COROLLA_OK, "closed");
 }
 
-void link_pump(struct link *link) {
+void link_send_chunk(struct link *link, bool turn) {
     if (link->state < LINK_GREETING || link->state > LINK_FLUSHING || link->writing > 0 || link->mute) return;
     if (!out_begin(link)) return;
+    link->streams.turn = turn;
     while (link->net->out->buffer.used < CHUNK_PACK && send_next(link)) {
     }
+    link->streams.turn = false;
     if (link->state == LINK_CLOSING) { /* it failed while encrypting */
         link->net->out->buffer.used = 0;
         return;
@@ -205,6 +208,11 @@ void link_pump(struct link *link) {
     bool idle = link->net->out->buffer.used == 0;
     out_end(link);
     if (idle && link->state == LINK_FLUSHING && !link->goodbye_due) finish_flushing(link);
+}
+
+void link_pump(struct link *link) {
+    if (link->streams.paced) upload_pump(link);
+    link_send_chunk(link, false);
 }
 
 void link_send_goodbye_now(struct link *link, enum corolla_status status) {

@@ -3,7 +3,7 @@
  *   net.c      opening, running, stopping; posts and timers
  *   listen.c   the listener and what it refuses
  *   dial.c     from a node to a link
- *   link.c     the life of a link; link_io.c moves its bytes
+ *   link.c     the life of a link; link_io.c moves its bytes, upload.c holds them back when there is a limit
  *
  * One struct net per node; nothing is global, so that many nodes can live in one process.
  */
@@ -14,6 +14,7 @@
 #include "net/net.h"
 #include "net/receive.h"
 #include "net/tls.h"
+#include "net/upload.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -53,6 +54,7 @@ struct net {
     struct tls_context *tls;
     struct pool *pool;
     struct budget budget;
+    struct upload upload;
     uint64_t accept_logged_us;
     uint64_t hogged_us;         /* large messages wait since then for what half-sent ones hold; 0: no */
     struct link *first, *last;  /* all links, the oldest first */

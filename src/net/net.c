@@ -202,6 +202,9 @@ static enum corolla_status check_config(const struct net_config *config, struct 
     if (config->link_bytes_max < RECEIVE_LINK_MIN || config->total_bytes_max < config->link_bytes_max)
         return err_set(err, COROLLA_INVALID, "link_bytes_max is at least %u, so that the largest message fits, and total_bytes_max no less",
                        RECEIVE_LINK_MIN);
+    if (config->upload_bytes_per_s > 0 &&
+        (config->upload_bytes_per_s < COROLLA_UPLOAD_MIN || config->upload_bytes_per_s > COROLLA_UPLOAD_MAX))
+        return err_set(err, COROLLA_INVALID, "an upload limit is 64K to 1T bytes per second, or there is none");
     return COROLLA_OK;
 }
 
@@ -237,6 +240,7 @@ enum corolla_status net_open(struct net **out_net, const struct net_config *conf
     int result = uv_async_init(&net->loop, &net->wake, on_wake);
     uv_timer_init(&net->loop, &net->timer);
     net->wake.data = net->timer.data = net;
+    upload_init(net, config->upload_bytes_per_s);
     status = result != 0 ? err_set(err, COROLLA_IO, "cannot start a loop: %s", uv_strerror(result)) : open_parts(net, config, err);
     if (status != COROLLA_OK) {
         net_close(net);
@@ -283,7 +287,8 @@ struct net_timer {
 static void close_handle(uv_handle_t *handle, void *user) {
     struct net *net = user;
     if (uv_is_closing(handle)) return;
-    bool own = handle == (uv_handle_t *)&net->wake || handle == (uv_handle_t *)&net->timer || handle == (uv_handle_t *)&net->listener;
+    bool own = handle == (uv_handle_t *)&net->wake || handle == (uv_handle_t *)&net->timer || handle == (uv_handle_t *)&net->listener ||
+               handle == (uv_handle_t *)&net->upload.timer;
     uv_close(handle, own ? NULL : on_timer_closed); /* when no link and no dial is left, the others are net_timers */
 }
 

@@ -64,9 +64,10 @@ struct net_config {
     struct net_admission admission;
     uint32_t handshake_ms, ping_ms, dead_ms, message_ms, dial_ms;
     uint32_t half_open_max, half_open_per_address_max, links_max;
-    size_t link_bytes_max;  /* received and not yet given back, per link: over it the socket is not read. 96 MiB at least
-                             * (RECEIVE_LINK_MIN); receive.h says which messages may use how much */
-    size_t total_bytes_max; /* the same over all links. What is queued to be sent has bounds of its own, of the same sizes */
+    size_t link_bytes_max;       /* received and not yet given back, per link: over it the socket is not read. 96 MiB at least
+                                  * (RECEIVE_LINK_MIN); receive.h says which messages may use how much */
+    size_t total_bytes_max;      /* the same over all links. What is queued to be sent has bounds of its own, of the same sizes */
+    uint64_t upload_bytes_per_s; /* that all links together may send, COROLLA_UPLOAD_MIN to _MAX; 0: no limit. upload.h says what waits */
 };
 void net_config_default(struct net_config *config);
 

@@ -121,10 +121,17 @@ refuse:
     return status;
 }
 
+static bool is_paced(const struct streams *s, const struct outgoing *out) { return s->paced && out->priority == LINK_BULK && out->body; }
+
+static bool has_turn(const struct streams *s, const struct stream *stream) {
+    return s->turn || (s->rush > 0 && s->half == stream) || !is_paced(s, stream->first);
+}
+
 /* A message that does not fit into one frame counts as half-sent, and their number is limited. */
 static bool may_start(const struct streams *s, const struct stream *stream) {
     const struct outgoing *out = stream->first;
     if (out->sent > 0 || frame_size(stream) == out->size) return true;
+    if (s->half && is_paced(s, out)) return false;
     bool urgent = out->priority == LINK_URGENT;
     if (s->n_partial >= STREAM_PARTIAL_MAX - (urgent ? 0 : PARTIAL_KEPT)) return false;
     if (out->size <= STREAM_LARGE) return true;
@@ -133,9 +140,16 @@ static bool may_start(const struct streams *s, const struct stream *stream) {
 
 static struct stream *first_ready(const struct streams *s, enum link_priority priority) {
     for (struct stream *stream = s->rings[priority].first; stream; stream = stream->ring_next) {
-        if (can_send(stream) && may_start(s, stream)) return stream;
+        if (can_send(stream) && may_start(s, stream) && has_turn(s, stream)) return stream;
     }
     return NULL;
+}
+
+bool send_waits(const struct streams *s) {
+    for (struct stream *stream = s->rings[LINK_BULK].first; stream; stream = stream->ring_next) {
+        if (is_paced(s, stream->first) && can_send(stream) && may_start(s, stream)) return true;
+    }
+    return false;
 }
 
 bool send_pick(struct streams *s, struct send_frame *out) {
@@ -176,6 +190,23 @@ static void pop(struct stream *stream) {
     pool_give(s->pool, out->block);
 }
 
+static void half_begin(struct streams *s, struct stream *stream) {
+    s->half = stream;
+    s->rush = 0;
+    s->half_mark_us = 0;
+}
+
+void send_keep_up(struct streams *s, uint64_t now_us, uint64_t limit_us) {
+    if (!s->half) return;
+    const struct outgoing *out = s->half->first;
+    size_t part = out->size / RECEIVE_PROGRESS_PART, min = part > RECEIVE_PROGRESS_MIN ? part : RECEIVE_PROGRESS_MIN;
+    bool behind = s->half_mark_us > 0 && out->sent - s->half_mark_bytes < min;
+    if (behind && now_us - s->half_mark_us < limit_us / 2) return;
+    if (behind) s->rush = min;
+    s->half_mark_bytes = out->sent;
+    s->half_mark_us = now_us;
+}
+
 void send_sent(const struct send_frame *frame) {
     struct stream *stream = frame->stream;
     struct streams *s = stream->owner;
@@ -189,16 +220,21 @@ void send_sent(const struct send_frame *frame) {
     bool urgent = out->priority == LINK_URGENT;
     s->urgent_run = urgent ? s->urgent_run + 1 : 0;
     s->calm = urgent ? 0 : s->calm < SEND_CALM_FRAMES ? s->calm + 1 : s->calm;
+    s->rush -= s->half != stream ? 0 : frame->frame.size < s->rush ? frame->frame.size : s->rush;
     if (out->sent == out->size) {
         if (!first) count_partial(s, out, -1);
+        if (s->half == stream) s->half = NULL;
         pop(stream);
     } else if (first) {
         count_partial(s, out, 1);
+        if (is_paced(s, out)) half_begin(s, stream);
     }
     ring_append(stream);
 }
 
 bool send_pending(const struct streams *s) { return s->queued_bytes > 0; }
+
+void send_rest(struct streams *s) { s->mark_us = 0; }
 
 bool send_stalled(struct streams *s, uint64_t now_us, uint64_t limit_us) {
     if (!send_pending(s) || s->mark_us == 0 || s->sent_bytes - s->mark_bytes >= SEND_PROGRESS_MIN) {
@@ -225,5 +261,6 @@ enum corolla_status send_credit(struct streams *s, uint32_t id, uint32_t amount,
 void send_drop(struct stream *stream) {
     ring_remove(stream);
     if (stream->first && stream->first->sent > 0) count_partial(stream->owner, stream->first, -1);
+    if (stream->owner->half == stream) stream->owner->half = NULL;
     while (stream->first) pop(stream);
 }

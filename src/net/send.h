@@ -46,6 +46,13 @@ void send_sent(const struct send_frame *frame);            /* of the last pick, 
 bool send_pending(const struct streams *s);                /* anything queued at all */
 /* Called at each tick. True when memory to send is short and this queue made too little progress for limit_us. */
 bool send_stalled(struct streams *s, uint64_t now_us, uint64_t limit_us);
+void send_rest(struct streams *s); /* the clock of this deadline begins anew: it is not the peer that holds the queue up */
+
+/* Under an upload limit: whether something could go if this link had its turn. */
+bool send_waits(const struct streams *s);
+/* The same, at each tick: a half-sent message that made less progress in half of limit_us than its receiver wants in limit_us goes on
+ * without a turn until it has. */
+void send_keep_up(struct streams *s, uint64_t now_us, uint64_t limit_us);
 
 /* A CREDIT frame came. */
 enum corolla_status send_credit(struct streams *s, uint32_t id, uint32_t amount, struct corolla_error *err);

@@ -86,6 +86,12 @@ struct streams {
     uint32_t n_partial, n_partial_large, urgent_run;
     uint32_t calm; /* bulk frames since the last urgent one */
     bool near;     /* the peer is; set by the link */
+    bool paced;    /* there is an upload limit (upload.h): bulk messages with a body go only while it is this link's turn */
+    bool turn;
+    struct stream *half;    /* of such a message that is half-sent ... */
+    size_t rush;            /* ... and this many bytes of it go without a turn, since it fell behind ... */
+    size_t half_mark_bytes; /* ... its progress at half_mark_us; 0: its time begins with the next tick */
+    uint64_t half_mark_us;
     /* receiving */
     uint32_t n_incoming, n_incoming_large, n_waiting;
     size_t loose, granted;                     /* of all half-sent messages */

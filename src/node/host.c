@@ -2,9 +2,11 @@
 #include "node/host.h"
 
 #include <stdlib.h>
+#include <sys/utsname.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "node/measure_cache.h"
 #include "node/memory.h"
 
 #define CACHE_TOKENS_DEFAULT 16384 /* a few users with some thousand tokens each */
@@ -45,6 +47,26 @@ uint32_t host_blocks_that_fit(const struct host_config *config) {
     return low;
 }
 
+/* From the cache, or measured and put there. */
+static void find_speed(struct host *host, const struct model_file *file) {
+    struct utsname system = {0};
+    (void)uname(&system);
+    struct measure_key key = {.model = model_file_id(file),
+                              .begin = host->begin,
+                              .end = host->end,
+                              .threads = engine_threads(span_engine(host->span)),
+                              .arithmetic_class = span_arithmetic_class(host->span),
+                              .version = COROLLA_VERSION,
+                              .machine = system.nodename};
+    bool cached = measure_cache_read(&host->measure, &key);
+    if (!cached) {
+        measure_span(&host->measure, host->span);
+        measure_cache_write(&host->measure, &key);
+    }
+    log_info("loaded blocks=%u:%u exact=%d decode_tokens_per_s=%.1f prefill_tokens_per_s=%.1f cached=%d", host->begin, host->end,
+             span_exact(host->span), (double)host->measure.decode_tokens_per_s, (double)host->measure.prefill_tokens_per_s, cached);
+}
+
 enum corolla_status host_load(struct host **out, const struct host_config *config, struct corolla_error *err) {
     const struct hparams *hp = model_file_hparams(config->file);
     uint32_t tokens = 0;
@@ -63,9 +85,7 @@ enum corolla_status host_load(struct host **out, const struct host_config *confi
     host->begin = config->begin;
     host->end = config->end;
     host->session_tokens_max = hp->n_ctx_train < tokens ? hp->n_ctx_train : tokens;
-    measure_span(&host->measure, host->span);
-    log_info("loaded blocks=%u:%u exact=%d decode_tokens_per_s=%.1f prefill_tokens_per_s=%.1f", host->begin, host->end,
-             span_exact(host->span), (double)host->measure.decode_tokens_per_s, (double)host->measure.prefill_tokens_per_s);
+    find_speed(host, config->file);
     *out = host;
     return COROLLA_OK;
 }

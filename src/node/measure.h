@@ -1,7 +1,8 @@
 /* measure.h - how fast this server computes its whole span: measured at start, then kept true by the real work.
  *
  * decode: what one session sees, a token per turn. prefill: rows of one long step. Both in tokens per second. The start needs two decode
- * turns at least; more, and the prefill, as far as MEASURE_BUDGET_US reaches, so that a small model starts at once.
+ * turns at least; more, and the prefill, as far as MEASURE_BUDGET_US reaches, so that a small model starts at once. measure_cache.h keeps
+ * what was found for the next start.
  *
  * Threads: measure_span() before the compute thread runs; the rest belongs to the loop thread.
  */

@@ -7,7 +7,7 @@
  *   sessions.c  the table of sessions, checks
  *   host.c      what is hosted: a span, loaded and measured, with its compute thread
  *   compute.c   the compute thread; schedule.c chooses its turns, rows.c looks at its rows
- *   step.c      one step on its way; measure.c how fast it goes; memory.c how much KV there is
+ *   step.c      one step on its way; measure.c how fast it goes, measure_cache.c from one start to the next; memory.c how much KV there is
  *   control.c   which blocks are hosted: chooses, loads, moves; it asks through calls.c
  *   server.c    the public API
  *

@@ -45,6 +45,7 @@ static enum corolla_status open_net(struct corolla_server *server, const struct 
     net.listen = config->listen;
     net.announces = config->announces;
     net.n_announces = config->n_announces;
+    net.upload_bytes_per_s = config->upload_bytes_per_s;
     net.events = node_events(server->node);
     membership_guard(server->membership, &net);
     enum corolla_status status = net_open(&server->net, &net, err);

@@ -252,6 +252,71 @@ class Serve(Case):
         (self.folder / "file").write_text("")
         self.assert_fails(self.corolla("serve", model, "--listen", "127.0.0.1:0", home="file/home"), "file")
 
+    def test_a_prefill_through_a_server_with_an_upload_limit_gives_the_same_tokens(self):
+        model = self.tiny_model(n_ctx=1024)
+        prompt = "the quick thing and another one " * 20
+        local = self.run_json(model, prompt, "--local", n=16)
+        limited = Server(self, model, "--blocks", "0:2", "--upload-limit", "200K").wait_ready()
+        result = self.run_json(model, prompt, *joins([limited, *self.serve(model, "2:5")]), n=16)
+        self.assertEqual(result["tokens"], local["tokens"])
+        size = len(local["prompt_tokens"]) * 256 * 4  # the hidden states between the two servers
+        self.assertGreater(result["first_token_ms"], 800 * (size - 100 * 1024) / (200 * 1024))  # a part goes at once
+        self.assertEqual(limited.stop(), 0, limited.log())
+
+    def test_an_upload_limit_that_is_none_is_refused(self):
+        for rate in ("63K", "2T", "0", "fast"):
+            self.assert_fails(self.corolla("serve", "model.gguf", "--upload-limit", rate), "--upload-limit", code=2)
+
+
+class Config(Case):
+    def write(self, text):
+        path = self.folder / "serve.conf"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def start(self, text):
+        """A server that knows its model and its options from the file."""
+        return Server(self, f"--config={self.write(text)}").wait_ready()
+
+    def test_a_file_holds_the_options_of_a_server(self):
+        model = self.tiny_model()
+        others = self.serve(model, "2:3", "3:5")
+        server = self.start(f"# my server\n\nmodel {model}\n blocks = 0:2 # the first\r\npublic-name=Rose  the #1\nfast\n"
+                            f"join {others[0].code}\njoin {others[1].code}\n\tcache-tokens\t128")
+        self.assertEqual(server.span, (0, 2))
+        rows, deadline = [], time.monotonic() + DEADLINE
+        while len(rows) < 3 and time.monotonic() < deadline:
+            rows = json.loads(self.corolla("swarm", "--json", *joins([server])).stdout)["servers"]
+        row = next(row for row in rows if row["begin"] == 0)
+        self.assertEqual(len(rows), 3)  # both joins were followed
+        self.assertEqual(row["name"], "Rose  the")
+        self.assertLessEqual(row["cache_tokens_left"], 128)
+        self.assertEqual(server.stop(), 0, server.log())
+
+    def test_the_command_line_wins_wherever_the_file_is_named(self):
+        model = self.tiny_model()
+        text = f"model = nowhere.gguf\nmodel = {model}\nblocks 0:1\nblocks 1:2\nthreads 1\n"
+        self.assertEqual(self.start(text).span, (1, 2))
+        path = self.write(text.replace(str(model), "nowhere.gguf"))
+        self.assertEqual(Server(self, model, "--blocks", "2:4", "--config", "none", f"--config={path}").wait_ready().span, (2, 4))
+
+    def test_an_error_names_the_file_and_the_line(self):
+        for text, line, *words in (("\nblock 0:1\n", 2, "--block"), ("# one\n#\nblocks 2\n", 3, "--blocks", "A:B"), ("fast yes", 1, "no value"),
+                                   ("threads", 1, "--threads", "value"), ("model\n", 1, "model", "value"), ("--fast", 1, "dashes"),
+                                   ("\n= 3", 2, "name"), ("config other", 1, "--config"), ("help", 1, "--help"), ("fast\nlisten \0", 2, "text"),
+                                   ("listen \x1b[0m", 1, "text"), ("announce a:1\n" * 65, 65, "64")):
+            done = self.corolla("serve", "--config", self.write(text), "m.gguf")
+            self.assert_fails(done, f"serve.conf:{line}: ", *words, code=2)
+
+    def test_a_file_that_cannot_be_one_is_refused(self):
+        self.assert_fails(self.corolla("serve", "--config", "no/such"), "no/such")
+        self.assert_fails(self.corolla("serve", "--config", self.folder), str(self.folder))
+        self.assert_fails(self.corolla("serve", "--config", self.write("# long\n" * 10000)), "65536", code=2)
+        self.assert_fails(self.corolla("serve", "--config", "/dev/zero"), "65536", code=2)
+        self.assert_fails(self.corolla("serve", "--config", self.write("fast")), "MODEL", code=2)
+        self.assert_fails(self.corolla("serve", "--config"), "--config", code=2)
+        self.assert_fails(self.corolla("run", "m.gguf", "--config", self.write("fast")), "--config", code=2)
+
 
 class Chat(Case):
     def test_a_script_of_lines_is_answered_turn_by_turn(self):
