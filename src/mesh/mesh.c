@@ -266,12 +266,14 @@ void mesh_publish(struct mesh *mesh, const struct record *record) {
     plan_tick(mesh);
 }
 
-bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg) {
+bool mesh_message(struct mesh *mesh, struct link *link, struct message *msg) {
     if (msg->kind < MSG_DIGEST || msg->kind > MSG_SUSPECT) return false;
     struct corolla_error err = {0};
     enum corolla_status status =
         gossip_message(mesh->gossip, link, link_peer(link), msg->kind, msg->header, msg->header_size, clock_life_ms(), &err);
     if (status == COROLLA_PEER_FAULT) link_close(link, COROLLA_PEER_FAULT, err.message);
+    net_body_free(mesh->config.net, msg->body);
+    msg->body = NULL;
     plan_tick(mesh);
     return true;
 }

@@ -40,8 +40,8 @@ void mesh_close(struct mesh *mesh);
 
 /* What this server says of itself from now on. */
 void mesh_publish(struct mesh *mesh, const struct record *record);
-/* For the events of the net. True: the message was gossip's. */
-bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg);
+/* For the events of the net. True: the message was gossip's, and is taken: its body, which no honest one has, is given back. */
+bool mesh_message(struct mesh *mesh, struct link *link, struct message *msg);
 void mesh_link_down(struct mesh *mesh, struct link *link, enum corolla_status status);
 
 /* The records (loop thread). */

@@ -215,7 +215,7 @@ enum corolla_status mesh_open(struct mesh **out_mesh, const struct mesh_config *
     return COROLLA_OK;
 }
 void mesh_close(struct mesh *mesh) { (void)mesh; }
-bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg) {
+bool mesh_message(struct mesh *mesh, struct link *link, struct message *msg) {
     (void)mesh;
     (void)link;
     (void)msg;
