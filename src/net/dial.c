@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "crypto/rand.h"
+#include "net/lan.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -336,11 +337,22 @@ static struct dial *dial_new(struct net *net) {
     return dial;
 }
 
+/* What the LAN says of the node beside what we were told: numeric addresses, all of them. */
+static void add_heard(struct dial *dial, const struct node_ref *node) {
+    const struct node_ref *heard = dial->net->lan ? lan_heard(dial->net->lan, &node->id) : NULL;
+    for (uint32_t i = 0; heard && i < heard->n_addrs; i++) {
+        bool told = false;
+        for (uint32_t j = 0; j < node->n_addrs && !told; j++) told = strcmp(node->addrs[j], heard->addrs[i]) == 0;
+        if (!told) add_address(dial, heard->addrs[i]);
+    }
+}
+
 static struct dial *dial_node(struct net *net, const struct node_ref *node) {
     struct dial *dial = dial_new(net);
     if (!dial) return NULL;
     dial->id = node->id;
     for (uint32_t i = 0; i < node->n_addrs && i < ADDRS_MAX; i++) add_address(dial, node->addrs[i]);
+    add_heard(dial, node);
     return dial;
 }
 

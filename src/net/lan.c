@@ -275,13 +275,17 @@ enum corolla_status lan_open(struct lan **out_lan, struct net *net, void (*on_fo
     listen_start(lan);
     look(lan, now_ms());
     schedule(lan);
+    net->lan = lan;
     *out_lan = lan;
     return COROLLA_OK;
 }
 
+const struct node_ref *lan_heard(const struct lan *lan, const struct node_id *id) { return lan_table_find(&lan->table, id); }
+
 void lan_close(struct lan *lan) {
     if (!lan) return;
     lan->closing = true;
+    lan->net->lan = NULL;
     net_timer_free(lan->timer);
     for (uint32_t i = 0; i < CHANNELS; i++) {
         if (!lan->channels[i].usable) continue;
