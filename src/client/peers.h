@@ -88,7 +88,7 @@ void peers_ask(struct peers *peers, struct peer *const *wanted, size_t n, uint32
 /* Asks one of them as its owner to pause or resume (MSG_PAUSE, MSG_RESUME). Any thread. */
 enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg_kind question, uint64_t deadline_us,
                                 struct corolla_error *err);
-/* The error of the first named server that did not answer, or of the entries of the swarm; false: there is none. Any thread. */
+/* Why nobody was found, or the error of the first named server that did not answer; false: there is neither. Any thread. */
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error);
 
 /* What a session has seen of a server: OK ends its strikes; refusals and failures make others preferred for a while. The lock is held. */

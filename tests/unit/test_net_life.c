@@ -122,10 +122,8 @@ static void the_wildcard_of_ipv6_takes_ipv4_as_well(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_stop_before_the_run_ends_the_run),
-        cmocka_unit_test(a_net_that_never_ran_can_be_closed),
-        cmocka_unit_test(timers_fire_until_they_are_freed),
-        cmocka_unit_test(what_is_announced_is_what_the_config_says),
+        cmocka_unit_test(a_stop_before_the_run_ends_the_run),      cmocka_unit_test(a_net_that_never_ran_can_be_closed),
+        cmocka_unit_test(timers_fire_until_they_are_freed),        cmocka_unit_test(what_is_announced_is_what_the_config_says),
         cmocka_unit_test(the_wildcard_of_ipv6_takes_ipv4_as_well),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

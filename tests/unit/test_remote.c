@@ -234,7 +234,7 @@ size_t mesh_neighbours(const struct mesh *mesh) {
     (void)mesh;
     return 0;
 }
-bool mesh_first_error(const struct mesh *mesh, struct corolla_error *out_error) {
+bool mesh_entry_errors(const struct mesh *mesh, struct corolla_error *out_error) {
     (void)mesh;
     (void)out_error;
     return false;
