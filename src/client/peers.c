@@ -133,11 +133,12 @@ static void on_settle_look(void *user) {
     net_timer_stop(peers->timer);
     struct corolla_error why = {.status = COROLLA_NO_CHAIN};
     bool lonely = mesh_neighbours(peers->mesh) == 0;
-    if (lonely && !mesh_entry_errors(peers->mesh, &why))
-        err_set(&why, COROLLA_NO_CHAIN, "no server was found: start one on this network, or name one with --join");
+    bool failed = lonely && mesh_entry_errors(peers->mesh, &why);
+    if (lonely && !failed) err_set(&why, COROLLA_NO_CHAIN, "no server was found: start one on this network, or name one with --join");
     pthread_mutex_lock(&peers->lock);
     peers->settled = true;
     peers->lonely = lonely;
+    peers->entries_failed = failed;
     peers->why_lonely = why;
     pthread_cond_broadcast(&peers->changed);
     pthread_mutex_unlock(&peers->lock);
@@ -344,14 +345,14 @@ enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg
 
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error) {
     pthread_mutex_lock(&peers->lock);
-    bool found = peers->settled && peers->lonely;
-    if (found) *out_error = peers->why_lonely;
+    bool lonely = peers->settled && peers->lonely, found = lonely && peers->entries_failed;
     for (size_t i = 0; i < peers->n && !found; i++) {
         found = peers->list[i]->named && peers->list[i]->error.status != COROLLA_OK;
         if (found) *out_error = peers->list[i]->error;
     }
+    if (lonely && (peers->entries_failed || !found)) *out_error = peers->why_lonely;
     pthread_mutex_unlock(&peers->lock);
-    return found;
+    return found || lonely;
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------------------- */

@@ -60,7 +60,8 @@ struct peers {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* something about the table changed */
     bool settled;           /* what the swarm had to say has come */
-    bool lonely;            /* ... and that was nothing: why_lonely says why */
+    bool lonely;            /* ... and that was nothing: why_lonely says why ... */
+    bool entries_failed;    /* ... namely that nobody answered at them */
     struct corolla_error why_lonely;
     size_t n, capacity;
     struct peer **list;
@@ -88,7 +89,7 @@ void peers_ask(struct peers *peers, struct peer *const *wanted, size_t n, uint32
 /* Asks one of them as its owner to pause or resume (MSG_PAUSE, MSG_RESUME). Any thread. */
 enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg_kind question, uint64_t deadline_us,
                                 struct corolla_error *err);
-/* Why nobody was found, or the error of the first named server that did not answer; false: there is neither. Any thread. */
+/* Why no entry answered, the error of the first named server that did not, or that there is nobody; false: none of them. Any thread. */
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error);
 
 /* What a session has seen of a server: OK ends its strikes; refusals and failures make others preferred for a while. The lock is held. */
