@@ -8,6 +8,13 @@ static bool same_host(const char *a, const char *b) {
     return end && strncmp(a, b, (size_t)(end - a) + 1) == 0;
 }
 
+/* Heard from the host, be it only once: a host with two addresses does not get room by taking turns. */
+static bool is_on(const struct lan_node *node, const char *address) {
+    uint32_t at = 0;
+    while (at < node->ref.n_addrs && !same_host(node->ref.addrs[at], address)) at++;
+    return at < node->ref.n_addrs;
+}
+
 /* table->n: it is not there. */
 static uint32_t find(const struct lan_table *table, const struct node_id *id) {
     uint32_t at = 0;
@@ -23,7 +30,7 @@ static struct lan_node *place(struct lan_table *table, const char *address, uint
     for (uint32_t i = 0; i < table->n; i++) {
         struct lan_node *node = &table->nodes[i];
         if (!oldest || node->heard_ms < oldest->heard_ms) oldest = node;
-        if (!same_host(node->ref.addrs[0], address)) continue;
+        if (!is_on(node, address)) continue;
         n_here++;
         if (!oldest_here || node->heard_ms < oldest_here->heard_ms) oldest_here = node;
     }

@@ -91,6 +91,18 @@ static void one_host_cannot_take_more_than_its_share(void **state) {
     assert_int_equal(table.n, LAN_HOST_NODES + 1);
 }
 
+static void a_host_with_two_addresses_has_two_shares_at_most(void **state) {
+    (void)state;
+    char one[ADDR_MAX], other[ADDR_MAX];
+    for (unsigned i = 0; i < 1000; i++) { /* most are heard over both, so that the last address of a node says little */
+        snprintf(one, sizeof(one), "10.0.0.9:%u", i + 1);
+        snprintf(other, sizeof(other), "[fe80::9%%eth0]:%u", i + 1);
+        hear(i, one, i * 25);
+        if (i % 3 != 0) hear(i, other, i * 25);
+    }
+    assert_in_range(table.n, LAN_HOST_NODES, 2 * LAN_HOST_NODES);
+}
+
 static void a_full_table_forgets_who_was_silent_longest(void **state) {
     (void)state;
     for (unsigned i = 0; i < LAN_NODES_MAX; i++) assert_non_null(hear(i, host(i), i * 100));
@@ -109,6 +121,7 @@ int main(void) {
         TEST(a_node_has_at_most_four_addresses_the_newest),
         TEST(findings_are_limited_per_second_and_those_known_go_on),
         TEST(one_host_cannot_take_more_than_its_share),
+        TEST(a_host_with_two_addresses_has_two_shares_at_most),
         TEST(a_full_table_forgets_who_was_silent_longest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
