@@ -290,7 +290,7 @@ struct corolla_server_config {
     uint32_t begin, end;          /* the span; end 0: chosen where the swarm needs it most, and left when it needs another more */
     uint32_t n_blocks;            /* how many blocks to host when the span is not given; 0: as many as fit */
     uint64_t memory_max;          /* bytes of weights and KV together; 0: what is free */
-    const char *listen;           /* HOST:PORT, port 0 takes a free one */
+    const char *listen;           /* HOST:PORT, port 0 takes a free one; [::] is all interfaces over IPv6 and IPv4 */
     const char *const *announces; /* addresses told to others in the place of the one listened on */
     size_t n_announces;
     uint32_t threads;      /* compute threads; 0: one per core */

@@ -21,7 +21,7 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--blocks", OPTION_SPAN, &s->blocks, 0, 0, "A:B", "host blocks A to B - 1 (those that the swarm needs most)"},
         {"--num-blocks", OPTION_U32, &s->config.n_blocks, 1, 1e6, "N", "host N blocks (as many as fit)"},
         {"--memory", OPTION_SIZE, &s->config.memory_max, 0, 0, "SIZE", "for weights and KV together, as in 6G (what is free)"},
-        {"--listen", OPTION_TEXT, &s->config.listen, 0, 0, "HOST:PORT", "where to listen; port 0 takes a free one (0.0.0.0:0)"},
+        {"--listen", OPTION_TEXT, &s->config.listen, 0, 0, "HOST:PORT", "where to listen; port 0 takes a free one ([::]:0, IPv4 too)"},
         {"--announce", OPTION_LIST, &s->announces, 0, 0, "HOST:PORT", "tell others this address instead"},
         {"--threads", OPTION_U32, &s->config.threads, 1, 512, "N", "compute threads (one per core)"},
         {"--device", OPTION_TEXT, &s->config.device, 0, 0, "NAME", "ggml device (CPU)"},

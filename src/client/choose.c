@@ -139,14 +139,14 @@ static void want_route(struct questions *q, bool found) {
     for (uint32_t i = 0; found && i < choice->route.n_hops; i++) want_alternatives(q, &choice->route.hops[i]);
 }
 
-/* The servers that the user named are asked whatever the swarm says. */
-static void ask_named(struct peers *peers, const struct choose_config *config) {
+/* The servers that the user named are asked whatever the swarm says; those that failed since then are not asked again. */
+static void ask_named(struct peers *peers, const struct choose_config *config, uint64_t since_us) {
     struct peer **named = NULL;
     size_t n = 0;
     pthread_mutex_lock(&peers->lock);
     named = calloc(peers->n + 1, sizeof(struct peer *));
     for (size_t i = 0; named != NULL && i < peers->n; i++)
-        if (peers->list[i]->named) named[n++] = peers->list[i];
+        if (peers->list[i]->named && peers->list[i]->banned_us < since_us) named[n++] = peers->list[i];
     pthread_mutex_unlock(&peers->lock);
     if (named != NULL) peers_ask(peers, named, n, config->age_ms, config->deadline_us);
     free(named);
@@ -199,8 +199,9 @@ enum corolla_status choose_route(struct peers *peers, const struct choose_config
     struct corolla_error why = {.status = COROLLA_OK};
     enum corolla_status status = COROLLA_OK;
     uint64_t since_us = clock_us();
-    ask_named(peers, config);
+    ask_named(peers, config, since_us);
     peers_settle(peers, config->deadline_us);
+    ask_named(peers, config, since_us); /* who stands behind a name is known by now */
     for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
         status = collect(peers, config->age_ms, &choice, &why);
         if (status != COROLLA_OK) break;

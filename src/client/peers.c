@@ -46,8 +46,18 @@ static void on_changed(void *user, const struct gossip_entry *entry, enum gossip
         peer->suspected = entry->suspected;
         peer->record = *record;
         if (record->node.n_addrs > 0) peer->ref = record->node;
+        peers->lonely = false;
         pthread_cond_broadcast(&peers->changed);
     }
+    pthread_mutex_unlock(&peers->lock);
+}
+
+/* Like the server of a join code. */
+static void on_entered(void *user, const struct node_ref *node) {
+    struct peers *peers = user;
+    pthread_mutex_lock(&peers->lock);
+    struct peer *peer = get_peer(peers, node);
+    if (peer != NULL) peer->named = true;
     pthread_mutex_unlock(&peers->lock);
 }
 
@@ -57,11 +67,12 @@ static void on_settle_look(void *user) {
     net_timer_stop(peers->timer);
     struct corolla_error why = {.status = COROLLA_NO_CHAIN};
     bool lonely = mesh_neighbours(peers->mesh) == 0;
-    if (lonely && !mesh_first_error(peers->mesh, &why))
-        err_set(&why, COROLLA_NO_CHAIN, "no server was found: start one on this network, or name one with --join");
+    bool failed = lonely && mesh_entry_errors(peers->mesh, &why);
+    if (lonely && !failed) err_set(&why, COROLLA_NO_CHAIN, "no server was found: start one on this network, or name one with --join");
     pthread_mutex_lock(&peers->lock);
     peers->settled = true;
     peers->lonely = lonely;
+    peers->entries_failed = failed;
     peers->why_lonely = why;
     pthread_cond_broadcast(&peers->changed);
     pthread_mutex_unlock(&peers->lock);
@@ -138,6 +149,7 @@ static void on_info(struct peers *peers, struct link *link, const struct message
     if (peer != NULL) {
         peer->info = info;
         peer->has_info = true;
+        peers->lonely = false;
         peer->info_us = clock_us();
         peer->rtt_us = link_rtt_us(link);
         answered(peers, peer, NULL);
@@ -267,17 +279,14 @@ enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg
 
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error) {
     pthread_mutex_lock(&peers->lock);
-    bool found = false;
+    bool lonely = peers->settled && peers->lonely, found = lonely && peers->entries_failed;
     for (size_t i = 0; i < peers->n && !found; i++) {
         found = peers->list[i]->named && peers->list[i]->error.status != COROLLA_OK;
         if (found) *out_error = peers->list[i]->error;
     }
-    if (!found && peers->settled && peers->lonely) {
-        *out_error = peers->why_lonely;
-        found = true;
-    }
+    if (lonely && (peers->entries_failed || !found)) *out_error = peers->why_lonely;
     pthread_mutex_unlock(&peers->lock);
-    return found;
+    return found || lonely;
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------------------- */
@@ -336,6 +345,7 @@ static enum corolla_status open_mesh(struct peers *peers, const struct peers_con
                                .leaf = true,
                                .lan = config->lan,
                                .changed = on_changed,
+                               .entered = on_entered,
                                .in_use = in_use,
                                .user = peers};
     enum corolla_status status = mesh_open(&peers->mesh, &mesh, err);

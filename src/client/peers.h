@@ -62,7 +62,8 @@ struct peers {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* something about the table changed */
     bool settled;           /* what the swarm had to say has come */
-    bool lonely;            /* ... and that was nothing: why_lonely says why */
+    bool lonely;            /* ... and that was nothing: why_lonely says why ... */
+    bool entries_failed;    /* ... namely that nobody answered at them */
     struct corolla_error why_lonely;
     size_t n, capacity;
     struct peer **list;
@@ -90,7 +91,7 @@ void peers_ask(struct peers *peers, struct peer *const *wanted, size_t n, uint32
 /* Asks one of them as its owner to pause or resume (MSG_PAUSE, MSG_RESUME). Any thread. */
 enum corolla_status peers_order(struct peers *peers, struct peer *peer, enum msg_kind question, uint64_t deadline_us,
                                 struct corolla_error *err);
-/* The error of the first named server that did not answer, or of the entries of the swarm; false: there is none. Any thread. */
+/* Why no entry answered, the error of the first named server that did not, or that there is nobody; false: none of them. Any thread. */
 bool peers_first_error(struct peers *peers, struct corolla_error *out_error);
 
 /* The table; the lock is held. find: NULL when it is not there. get: finds or makes; NULL when there is no memory, or too many. */

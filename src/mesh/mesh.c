@@ -1,6 +1,7 @@
 /* mesh.c - see mesh.h. */
 #include "mesh/mesh.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@
 #define ENTRIES_MAX 64          /* that a user names */
 #define SAVE_MS 2000            /* between two looks at the remembered peers */
 #define REMEMBERED_HINTS_MAX 16 /* of the remembered peers, the best ones */
-#define LAN_WAIT_MS 700         /* answers on a LAN come within this */
+#define NAMES_WAIT_MS 1000      /* for a name to answer, when others did */
 #define RECORDS_WAIT_MS 3000    /* a neighbour that says nothing of others for so long has nothing to say */
 
 enum entry_state { ENTRY_ASKED, ENTRY_LINKED, ENTRY_FAILED };
@@ -173,6 +174,7 @@ static void on_address_linked(void *user, struct link *link, const struct coroll
         return;
     }
     note_entry(e, NULL);
+    if (mesh->config.entered != NULL) mesh->config.entered(mesh->config.user, link_peer(link));
     gossip_hint(mesh->gossip, link_peer(link), clock_life_ms()); /* who then finds this link */
     plan_tick(mesh);
 }
@@ -293,12 +295,14 @@ void mesh_publish(struct mesh *mesh, const struct record *record) {
     plan_tick(mesh);
 }
 
-bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg) {
+bool mesh_message(struct mesh *mesh, struct link *link, struct message *msg) {
     if (msg->kind < MSG_DIGEST || msg->kind > MSG_SUSPECT) return false;
     struct corolla_error err = {0};
     enum corolla_status status =
         gossip_message(mesh->gossip, link, link_peer(link), msg->kind, msg->header, msg->header_size, clock_life_ms(), &err);
     if (status == COROLLA_PEER_FAULT) link_close(link, COROLLA_PEER_FAULT, err.message);
+    net_body_free(mesh->config.net, msg->body);
+    msg->body = NULL;
     plan_tick(mesh);
     return true;
 }
@@ -313,21 +317,37 @@ const struct gossip *mesh_gossip(const struct mesh *mesh) { return mesh->gossip;
 
 size_t mesh_neighbours(const struct mesh *mesh) { return gossip_neighbours(mesh->gossip); }
 
+/* A name may lead to another swarm than those who answered already. */
+static bool names_asked(const struct mesh *mesh) {
+    for (size_t i = 0; i < mesh->n_entries; i++)
+        if (mesh->entries[i].state == ENTRY_ASKED && !mesh->entries[i].entry.has_node) return true;
+    return false;
+}
+
 bool mesh_settled(const struct mesh *mesh) {
     uint64_t age_ms = clock_life_ms() - mesh->opened_ms;
     if (!mesh->asked) return false;
-    if (gossip_neighbours(mesh->gossip) > 0) return gossip_caught_up(mesh->gossip) || age_ms > RECORDS_WAIT_MS;
-    if (mesh->lan != NULL && age_ms < LAN_WAIT_MS) return false;
+    if (gossip_neighbours(mesh->gossip) > 0) {
+        bool names = age_ms > NAMES_WAIT_MS || !names_asked(mesh);
+        return (names && gossip_caught_up(mesh->gossip)) || age_ms > RECORDS_WAIT_MS;
+    }
+    if (mesh->lan != NULL && !lan_settled(mesh->lan)) return false;
     for (size_t i = 0; i < mesh->n_entries; i++)
         if (mesh->entries[i].state == ENTRY_ASKED) return false;
     return !gossip_dialling(mesh->gossip);
 }
 
-bool mesh_first_error(const struct mesh *mesh, struct corolla_error *out_error) {
-    for (size_t i = 0; i < mesh->n_entries; i++) {
+bool mesh_entry_errors(const struct mesh *mesh, struct corolla_error *out_error) {
+    struct corolla_error all = {.status = COROLLA_OK};
+    size_t used = 0;
+    for (size_t i = 0; i < mesh->n_entries && used < sizeof all.message; i++) {
+        const struct corolla_error *error = &mesh->entries[i].error;
         if (mesh->entries[i].state != ENTRY_FAILED) continue;
-        *out_error = mesh->entries[i].error;
-        return true;
+        int n = snprintf(all.message + used, sizeof all.message - used, "%s%s", used > 0 ? "; " : "", error->message);
+        used += n > 0 ? (size_t)n : 0;
+        if (all.status == COROLLA_OK) all.status = error->status;
     }
-    return false;
+    if (all.status == COROLLA_OK) return false;
+    *out_error = all;
+    return true;
 }

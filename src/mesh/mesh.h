@@ -30,6 +30,8 @@ struct mesh_config {
     bool lan;  /* look for others on the local network, and answer them */
     /* The table changed; loop thread. May be NULL. */
     void (*changed)(void *user, const struct gossip_entry *entry, enum gossip_change what);
+    /* Somebody answered at a name among the joins. May be NULL. */
+    void (*entered)(void *user, const struct node_ref *node);
     /* Whether the owner uses a link for something else, so that it stays when gossip leaves it. */
     bool (*in_use)(void *user, const struct link *link);
     void *user;
@@ -41,8 +43,8 @@ void mesh_close(struct mesh *mesh);
 
 /* What this server says of itself from now on; its certificate is added here. */
 void mesh_publish(struct mesh *mesh, const struct record *record);
-/* For the events of the net. True: the message was gossip's. */
-bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg);
+/* For the events of the net. True: the message was gossip's, and is taken: its body, which no honest one has, is given back. */
+bool mesh_message(struct mesh *mesh, struct link *link, struct message *msg);
 void mesh_link_down(struct mesh *mesh, struct link *link, enum corolla_status status);
 
 /* The records (loop thread). */
@@ -51,7 +53,7 @@ const struct gossip *mesh_gossip(const struct mesh *mesh);
 size_t mesh_neighbours(const struct mesh *mesh);
 /* Whether no more is to be expected soon: the entries were asked, and what a neighbour told of has come. */
 bool mesh_settled(const struct mesh *mesh);
-/* The first entry of the user that failed and how; false: none did. */
-bool mesh_first_error(const struct mesh *mesh, struct corolla_error *out_error);
+/* Which entries of the user failed, and how; false: none did. */
+bool mesh_entry_errors(const struct mesh *mesh, struct corolla_error *out_error);
 
 #endif

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "crypto/rand.h"
+#include "net/lan.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -66,10 +67,13 @@ struct dial {
     uv_timer_t timer, deadline;
     uint32_t handles; /* not closed yet */
     uint32_t pending; /* names and links under way */
+    bool heard;       /* on the LAN, and its addresses there are candidates */
     bool done;
 };
 
 static void advance(struct dial *dial);
+static void add_heard(struct dial *dial);
+static bool may_be_heard(const struct dial *dial);
 
 /* ---- ending ---------------------------------------------------------------------------------------------------- */
 
@@ -202,17 +206,18 @@ static void start(struct candidate *c) {
 
 static void on_head_start(uv_timer_t *timer) { advance(timer->data); }
 
-/* Starts the next candidate; when there is none and nothing is under way, the dial has failed. */
+/* Starts the next candidate; when there is none, nothing is under way and the LAN has told what it knows, the dial has failed. */
 static void advance(struct dial *dial) {
     if (dial->done) return;
+    add_heard(dial);
     while (dial->n_started < dial->n_candidates) {
         struct candidate *c = &dial->candidates[dial->n_started++];
         start(c);
         if (c->link) break;
     }
-    if (dial->pending == 0)
+    if (dial->pending == 0 && !may_be_heard(dial))
         fail(dial, dial->status == COROLLA_OK ? COROLLA_PEER_LOST : dial->status, "tried");
-    else if (dial->n_started < dial->n_candidates)
+    else if (dial->pending == 0 || dial->n_started < dial->n_candidates)
         uv_timer_start(&dial->timer, on_head_start, HEAD_START_MS, 0);
 }
 
@@ -227,7 +232,13 @@ static void candidate_set(struct candidate *c, struct dial *dial, const struct s
 }
 
 static void add_candidate(struct dial *dial, const struct sockaddr *address) {
-    if (dial->n_candidates < CANDIDATES_MAX) candidate_set(&dial->candidates[dial->n_candidates++], dial, address);
+    if (dial->n_candidates == CANDIDATES_MAX) return;
+    struct candidate *c = &dial->candidates[dial->n_candidates];
+    candidate_set(c, dial, address);
+    for (uint32_t i = 0; i < dial->n_candidates; i++) {
+        if (memcmp(&dial->candidates[i].address, &c->address, sizeof(c->address)) == 0) return;
+    }
+    dial->n_candidates++;
 }
 
 /* The nth address of a name, from 0: when all were shuffled in, the candidates are a random choice of them in random order. */
@@ -301,6 +312,18 @@ static void add_address(struct dial *dial, const char *text) {
     }
     name->resolving = true;
     dial->pending++;
+}
+
+/* What was heard of the node on the LAN is tried as well as what we were told. */
+static void add_heard(struct dial *dial) {
+    const struct lan *lan = dial->net->lan;
+    const struct node_ref *heard = lan && !dial->anybody && !dial->heard ? lan_heard(lan, &dial->id) : NULL;
+    for (uint32_t i = 0; heard && i < heard->n_addrs; i++) add_address(dial, heard->addrs[i]); /* numeric, all of them */
+    dial->heard |= heard != NULL;
+}
+
+static bool may_be_heard(const struct dial *dial) {
+    return dial->net->lan && !dial->anybody && !dial->heard && !lan_settled(dial->net->lan);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define RECEIVED_PER_S 4000 /* datagrams; a thousand nodes that all start together send fewer */
+#define SETTLE_MS 700       /* from our first question to the answers */
 #define CHANNELS 2          /* IPv4, IPv6 */
 
 struct channel {
@@ -45,7 +46,7 @@ struct lan {
     uint32_t n_segments;
     struct lan_segment segments[LAN_SEGMENTS_MAX];
     struct lan_table table;
-    uint64_t look_ms;
+    uint64_t opened_ms, look_ms;
 
     uint64_t second_ms; /* the beginning of the one in which n_received came */
     uint32_t n_received;
@@ -267,6 +268,7 @@ enum corolla_status lan_open(struct lan **out_lan, struct net *net, void (*on_fo
     lan->on_found = on_found;
     lan->user = user;
     lan->timer = timer;
+    lan->opened_ms = now_ms();
     lan->handles = 1; /* held until lan_close, should all sockets fail */
     int size = sizeof(lan->listener);
     lan->listens = net->listening && uv_tcp_getsockname(&net->listener, (struct sockaddr *)&lan->listener, &size) == 0;
@@ -275,13 +277,19 @@ enum corolla_status lan_open(struct lan **out_lan, struct net *net, void (*on_fo
     listen_start(lan);
     look(lan, now_ms());
     schedule(lan);
+    net->lan = lan;
     *out_lan = lan;
     return COROLLA_OK;
 }
 
+bool lan_settled(const struct lan *lan) { return now_ms() - lan->opened_ms >= SETTLE_MS; }
+
+const struct node_ref *lan_heard(const struct lan *lan, const struct node_id *id) { return lan_table_find(&lan->table, id); }
+
 void lan_close(struct lan *lan) {
     if (!lan) return;
     lan->closing = true;
+    lan->net->lan = NULL;
     net_timer_free(lan->timer);
     for (uint32_t i = 0; i < CHANNELS; i++) {
         if (!lan->channels[i].usable) continue;

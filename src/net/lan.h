@@ -5,7 +5,8 @@
  * elsewhere than a network that this machine is directly on is dropped.
  *
  * What is found is a hint: anybody on the LAN can claim any key at the address that he sends from. Dialling proves the key. An
- * address with a zone ("[fe80::1%eth0]:31330") can be dialled here and must not be told to others.
+ * address with a zone ("[fe80::1%eth0]:31330") can be dialled here and must not be told to others: whoever dials the node on this LAN
+ * (net_dial) tries the addresses that he heard himself, too.
  *
  * Threads: all on the loop thread of the net, or before net_run and after it returned.
  */
@@ -25,6 +26,10 @@ struct lan;
  * of debugging says so; it is no failure. */
 enum corolla_status lan_open(struct lan **out_lan, struct net *net, void (*on_found)(void *user, const struct node_ref *node), void *user,
                              struct corolla_error *err);
+/* Whether those who answer our first question have done so; till then who is not heard may be here all the same. */
+bool lan_settled(const struct lan *lan);
+/* The addresses that a node was heard at of late; NULL: it was not. Borrowed until the loop goes on. */
+const struct node_ref *lan_heard(const struct lan *lan, const struct node_id *id);
 /* Before net_close. No on_found from here on. */
 void lan_close(struct lan *lan);
 

@@ -8,11 +8,18 @@ static bool same_host(const char *a, const char *b) {
     return end && strncmp(a, b, (size_t)(end - a) + 1) == 0;
 }
 
-static struct lan_node *find(struct lan_table *table, const struct node_id *id) {
-    for (uint32_t i = 0; i < table->n; i++) {
-        if (node_id_equal(&table->nodes[i].ref.id, id)) return &table->nodes[i];
-    }
-    return NULL;
+/* Heard from the host, be it only once: a host with two addresses does not get room by taking turns. */
+static bool is_on(const struct lan_node *node, const char *address) {
+    uint32_t at = 0;
+    while (at < node->ref.n_addrs && !same_host(node->ref.addrs[at], address)) at++;
+    return at < node->ref.n_addrs;
+}
+
+/* table->n: it is not there. */
+static uint32_t find(const struct lan_table *table, const struct node_id *id) {
+    uint32_t at = 0;
+    while (at < table->n && !node_id_equal(&table->nodes[at].ref.id, id)) at++;
+    return at;
 }
 
 /* The place for a new node: a free one, or that of the node that was silent longest, among those of its host when the host has all
@@ -23,7 +30,7 @@ static struct lan_node *place(struct lan_table *table, const char *address, uint
     for (uint32_t i = 0; i < table->n; i++) {
         struct lan_node *node = &table->nodes[i];
         if (!oldest || node->heard_ms < oldest->heard_ms) oldest = node;
-        if (!same_host(node->ref.addrs[0], address)) continue;
+        if (!is_on(node, address)) continue;
         n_here++;
         if (!oldest_here || node->heard_ms < oldest_here->heard_ms) oldest_here = node;
     }
@@ -52,8 +59,14 @@ static bool may_tell(struct lan_table *table, uint64_t now_ms) {
     return table->n_told < LAN_FOUND_PER_S;
 }
 
+const struct node_ref *lan_table_find(const struct lan_table *table, const struct node_id *id) {
+    uint32_t at = find(table, id);
+    return at < table->n ? &table->nodes[at].ref : NULL;
+}
+
 const struct node_ref *lan_table_heard(struct lan_table *table, const struct node_id *id, const char *address, uint64_t now_ms) {
-    struct lan_node *node = find(table, id);
+    uint32_t at = find(table, id);
+    struct lan_node *node = at < table->n ? &table->nodes[at] : NULL;
     if (!may_tell(table, now_ms) && !node) return NULL; /* a flood of new names leaves those that are known alone */
     if (!node) {
         node = place(table, address, now_ms);

@@ -29,4 +29,7 @@ struct lan_table {
  * call. */
 const struct node_ref *lan_table_heard(struct lan_table *table, const struct node_id *id, const char *address, uint64_t now_ms);
 
+/* A node that was heard, with its addresses; NULL: it was not. Borrowed until the next lan_table_heard(). */
+const struct node_ref *lan_table_find(const struct lan_table *table, const struct node_id *id);
+
 #endif

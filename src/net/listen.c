@@ -82,9 +82,18 @@ static void on_connection(uv_stream_t *listener, int status) {
         link_accepted(link);
 }
 
+/* The wildcard of IPv6 takes IPv4 as well; where there is no IPv6, it is that of IPv4. */
+static int bind_listener(struct net *net, struct sockaddr_storage *at) {
+    const struct sockaddr *address = (const struct sockaddr *)at;
+    int result = uv_tcp_bind(&net->listener, address, 0);
+    if (result != UV_EAFNOSUPPORT || address->sa_family != AF_INET6 || !address_is_wildcard(address)) return result;
+    address_numeric("0.0.0.0", address_port(address), at);
+    return uv_tcp_bind(&net->listener, address, 0);
+}
+
 static enum corolla_status bind_and_listen(struct net *net, const char *text, struct sockaddr_storage *at, struct corolla_error *err) {
     int size = sizeof(*at);
-    int result = uv_tcp_bind(&net->listener, (struct sockaddr *)at, 0);
+    int result = bind_listener(net, at);
     if (result == 0) result = uv_listen((uv_stream_t *)&net->listener, BACKLOG, on_connection);
     if (result == 0) result = uv_tcp_getsockname(&net->listener, (struct sockaddr *)at, &size);
     if (result != 0) return err_set(err, COROLLA_IO, "cannot listen on %s: %s", text, uv_strerror(result));

@@ -120,7 +120,7 @@ struct look { /* at the mesh, on the loop thread */
 static void look(void *user) {
     struct look *l = user;
     l->settled = mesh_settled(l->mesh);
-    l->others = gossip_count(mesh_gossip(l->mesh));
+    l->others = mesh_neighbours(l->mesh); /* who starts together has no records yet */
 }
 
 /* Waits until the swarm told what it has; how many others there are. */

@@ -23,7 +23,7 @@ struct corolla_server {
 };
 
 void corolla_server_config_default(struct corolla_server_config *config) {
-    *config = (struct corolla_server_config){.listen = "0.0.0.0:0"};
+    *config = (struct corolla_server_config){.listen = "[::]:0"};
 }
 
 static enum corolla_status open_membership(struct corolla_server *server, const struct corolla_server_config *config,
@@ -103,7 +103,7 @@ static enum corolla_status check_config(const struct corolla_model *model, const
         return err_set(err, COROLLA_INVALID, "blocks %u:%u are not a part of the model's 0:%u", config->begin, config->end, n_blocks);
     if (config->n_blocks > n_blocks)
         return err_set(err, COROLLA_INVALID, "%u blocks are more than the model's %u", config->n_blocks, n_blocks);
-    if (!config->listen) return err_set(err, COROLLA_INVALID, "a server needs an address to listen on, such as 0.0.0.0:0");
+    if (!config->listen) return err_set(err, COROLLA_INVALID, "a server needs an address to listen on, such as [::]:0");
     return COROLLA_OK;
 }
 

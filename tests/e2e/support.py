@@ -31,13 +31,14 @@ os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # no child waits for the input of 
 class Server:
     """One `corolla serve`."""
 
-    def __init__(self, case, model, *flags, home="home"):
+    def __init__(self, case, model, *flags, home="home", env=None, command=None):
+        """env: beside the usual one. command: what runs in the place of `corolla serve MODEL` on loopback without a LAN."""
         self.errors = case.folder / f"server-{len(case.servers)}.err"
         self.code = self.span = None
+        command = command or [COROLLA, "serve", str(model), "--listen", "127.0.0.1:0", "--threads", "1", "--no-lan"]
         with open(self.errors, "wb") as errors:
-            self.process = subprocess.Popen(
-                [COROLLA, "serve", str(model), "--listen", "127.0.0.1:0", "--threads", "1", "--no-lan", *flags],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=case.environment(home))
+            self.process = subprocess.Popen([*command, *flags], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                                            env={**case.environment(home), **(env or {})})
         case.servers.append(self)
 
     def wait_ready(self):

@@ -47,6 +47,15 @@ static void a_node_is_told_when_it_is_new_moves_or_was_not_told_for_a_while(void
     assert_string_equal(node->addrs[0], "10.0.0.1:5");
 }
 
+static void what_was_heard_is_found_again(void **state) {
+    (void)state;
+    struct node_id known = id_of(1), unknown = id_of(2);
+    hear(1, "10.0.0.1:5", 0);
+    hear(1, "[fe80::1%eth0]:5", 1);
+    assert_int_equal(lan_table_find(&table, &known)->n_addrs, 2);
+    assert_null(lan_table_find(&table, &unknown));
+}
+
 static void a_node_has_at_most_four_addresses_the_newest(void **state) {
     (void)state;
     const struct node_ref *node = NULL;
@@ -82,6 +91,18 @@ static void one_host_cannot_take_more_than_its_share(void **state) {
     assert_int_equal(table.n, LAN_HOST_NODES + 1);
 }
 
+static void a_host_with_two_addresses_has_two_shares_at_most(void **state) {
+    (void)state;
+    char one[ADDR_MAX], other[ADDR_MAX];
+    for (unsigned i = 0; i < 1000; i++) { /* most are heard over both, so that the last address of a node says little */
+        snprintf(one, sizeof(one), "10.0.0.9:%u", i + 1);
+        snprintf(other, sizeof(other), "[fe80::9%%eth0]:%u", i + 1);
+        hear(i, one, i * 25);
+        if (i % 3 != 0) hear(i, other, i * 25);
+    }
+    assert_in_range(table.n, LAN_HOST_NODES, 2 * LAN_HOST_NODES);
+}
+
 static void a_full_table_forgets_who_was_silent_longest(void **state) {
     (void)state;
     for (unsigned i = 0; i < LAN_NODES_MAX; i++) assert_non_null(hear(i, host(i), i * 100));
@@ -96,9 +117,11 @@ static void a_full_table_forgets_who_was_silent_longest(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(a_node_is_told_when_it_is_new_moves_or_was_not_told_for_a_while),
+        TEST(what_was_heard_is_found_again),
         TEST(a_node_has_at_most_four_addresses_the_newest),
         TEST(findings_are_limited_per_second_and_those_known_go_on),
         TEST(one_host_cannot_take_more_than_its_share),
+        TEST(a_host_with_two_addresses_has_two_shares_at_most),
         TEST(a_full_table_forgets_who_was_silent_longest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

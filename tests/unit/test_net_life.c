@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -101,12 +102,29 @@ static void what_is_announced_is_what_the_config_says(void **state) {
     node_stop(&a);
 }
 
+static void the_wildcard_of_ipv6_takes_ipv4_as_well(void **state) {
+    (void)state;
+    struct node a, b;
+    struct net_config config;
+    struct corolla_error err = {0};
+    node_prepare(&a, &config);
+    config.listen = "[::]:0"; /* a machine without IPv6 listens on IPv4 alone */
+    node_start(&a, &config);
+    node_open(&b);
+    struct node_ref ref = *net_self(a.net);
+    assert_in_range(ref.n_addrs, 1, ADDRS_MAX);
+    snprintf(ref.addrs[0], ADDR_MAX, "127.0.0.1:%s", strrchr(net_self(a.net)->addrs[0], ':') + 1);
+    ref.n_addrs = 1;
+    if (!node_dial(&b, &ref, &err)) fail_msg("%s", err.message);
+    node_stop(&b);
+    node_stop(&a);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_stop_before_the_run_ends_the_run),
-        cmocka_unit_test(a_net_that_never_ran_can_be_closed),
-        cmocka_unit_test(timers_fire_until_they_are_freed),
-        cmocka_unit_test(what_is_announced_is_what_the_config_says),
+        cmocka_unit_test(a_stop_before_the_run_ends_the_run),      cmocka_unit_test(a_net_that_never_ran_can_be_closed),
+        cmocka_unit_test(timers_fire_until_they_are_freed),        cmocka_unit_test(what_is_announced_is_what_the_config_says),
+        cmocka_unit_test(the_wildcard_of_ipv6_takes_ipv4_as_well),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -215,7 +215,7 @@ enum corolla_status mesh_open(struct mesh **out_mesh, const struct mesh_config *
     return COROLLA_OK;
 }
 void mesh_close(struct mesh *mesh) { (void)mesh; }
-bool mesh_message(struct mesh *mesh, struct link *link, const struct message *msg) {
+bool mesh_message(struct mesh *mesh, struct link *link, struct message *msg) {
     (void)mesh;
     (void)link;
     (void)msg;
@@ -234,7 +234,7 @@ size_t mesh_neighbours(const struct mesh *mesh) {
     (void)mesh;
     return 0;
 }
-bool mesh_first_error(const struct mesh *mesh, struct corolla_error *out_error) {
+bool mesh_entry_errors(const struct mesh *mesh, struct corolla_error *out_error) {
     (void)mesh;
     (void)out_error;
     return false;
