@@ -20,7 +20,12 @@ part() { # NAME FOLDER "CMAKE OPTIONS" CTEST_ARGS...
   shift 3
   printf '== %s (%d s so far)\n' "$name" "$SECONDS"
   # shellcheck disable=SC2086
-  tools/build.sh "$folder" -DCOROLLA_TESTS=ON -DCOROLLA_WERROR=ON -DCOROLLA_TEST_MODEL="$model" $options
+  if ! tools/build.sh "$folder" -DCOROLLA_TESTS=ON -DCOROLLA_WERROR=ON -DCOROLLA_TEST_MODEL="$model" $options; then
+    rm -f "$folder/ctest.log"
+    broken="$broken $folder"
+    failed=$((failed + 1))
+    return
+  fi
   # shellcheck disable=SC2086
   $still ctest --test-dir "$folder" --no-tests=error "$@" 2>&1 | tee "$folder/ctest.log" || broken="$broken $folder"
   # "97% tests passed, 1 tests failed out of 38"; without that line ctest itself failed, which counts as one.
@@ -40,7 +45,7 @@ part "fuzzing" build-fuzz "-DCOROLLA_FUZZ=ON -DCMAKE_C_COMPILER=clang -DCMAKE_CX
 printf '== all parts took %d s\n' "$SECONDS"
 for folder in $broken; do
   printf '== failed in %s:\n' "$folder"
-  sed -n '/The following tests FAILED/,$p' "$folder/ctest.log"
+  if [ -f "$folder/ctest.log" ]; then sed -n '/The following tests FAILED/,$p' "$folder/ctest.log"; else echo "it does not build, see above"; fi
 done
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ -z "$broken" ]

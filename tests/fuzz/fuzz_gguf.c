@@ -19,6 +19,11 @@ static void must(bool ok) {
     if (!ok) abort();
 }
 
+static void check_tensor(const struct model_file *file, const char *name, size_t size) {
+    const struct model_tensor *t = model_file_find(file, name);
+    if (t) must(t->offset <= size && t->size <= size - t->offset && model_file_digest(file, t) != NULL);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static int fd = -1;
     static char path[64];
@@ -35,14 +40,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         must(file == NULL && err.message[0] != '\0' && !strchr(err.message, '\n'));
         return 0;
     }
-    const struct hparams *h = model_file_hparams(file);
-    for (uint32_t block = 0; block < h->n_blocks; block++) {
+    for (int role = 0; role < GLOBAL_TENSOR_COUNT; role++) check_tensor(file, arch_global_tensor_name((enum global_tensor)role), size);
+    for (uint32_t block = 0; block < model_file_hparams(file)->n_blocks; block++) {
         for (int role = 0; role < BLOCK_TENSOR_COUNT; role++) {
             char name[TENSOR_NAME_SIZE];
             arch_block_tensor_name((enum block_tensor)role, block, name);
-            const struct model_tensor *t = model_file_find(file, name);
-            if (!t) continue;
-            must(t->offset <= size && t->size <= size - t->offset && model_file_digest(file, t) != NULL);
+            check_tensor(file, name, size);
         }
     }
     model_file_close(file);
