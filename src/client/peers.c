@@ -56,7 +56,7 @@ static void on_changed(void *user, const struct gossip_entry *entry, enum gossip
 static void on_entered(void *user, const struct node_ref *node) {
     struct peers *peers = user;
     pthread_mutex_lock(&peers->lock);
-    struct peer *peer = get_peer(peers, node);
+    struct peer *peer = peers_get(peers, node);
     if (peer != NULL) peer->named = true;
     pthread_mutex_unlock(&peers->lock);
 }
