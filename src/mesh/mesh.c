@@ -86,8 +86,8 @@ static struct mesh_entry *entry_of(struct mesh *mesh, const struct node_id *id) 
 
 static void note_entry(struct mesh_entry *e, const struct corolla_error *err) {
     if (e == NULL) return;
-    if (err != NULL && e->state != ENTRY_FAILED && !e->mesh->config.leaf)
-        log_warn("entry_failed why=\"%s\"", err->message); /* a client says so */
+    bool told = e->state == ENTRY_FAILED || (err != NULL && err->status == COROLLA_CANCELLED);            /* it is tried again and again */
+    if (err != NULL && !told && !e->mesh->config.leaf) log_warn("entry_failed why=\"%s\"", err->message); /* a client says so itself */
     e->state = err == NULL ? ENTRY_LINKED : ENTRY_FAILED;
     if (err != NULL) e->error = *err;
 }

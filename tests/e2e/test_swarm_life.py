@@ -84,8 +84,15 @@ class SwarmLife(Case):
         gone.stop()
         for entries in ((dead, server.code), (gone.code, self.name_of(server)), ("no..name", dead, gone.code, self.name_of(server))):
             self.assertEqual(self.tokens(*entries, home=f"client-{len(entries)}-{entries[0][:3]}"), self.local())
-        self.start("0:4", dead, gone.code, self.name_of(server), home="b").wait_ready()
+        joined = self.start("0:4", dead, gone.code, self.name_of(server), home="b").wait_ready()
         self.wait_until("it joined", lambda: len(self.swarm(server.code)) == 2)
+        self.wait_until("the name is told", lambda: joined.log().count(f'entry_failed why="cannot reach {dead}') == 1)
+
+    def test_a_server_without_a_living_entry_says_so_and_serves(self):
+        dead = f"localhost:{self.dead_port()}"
+        server = self.start("0:4", dead).wait_ready()
+        self.wait_until("the name is told", lambda: f'entry_failed why="cannot reach {dead}' in server.log())
+        self.assertEqual(self.tokens(server.code), self.local())
 
     def test_dead_entries_are_told_with_what_became_of_them(self):
         port, gone = self.dead_port(), self.start("0:1", home="gone").wait_ready()
