@@ -1,6 +1,7 @@
 """The programs that the benchmarks run: corolla's servers and clients, and llama-bench."""
 
 import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -19,8 +20,13 @@ class Corolla:
     def command(self, name, *flags):
         return [self.program, name, self.model, "--no-lan", *flags]
 
+    def client(self, flags):
+        """A client's environment: a home for each set of servers, so that it remembers none of another chain."""
+        chain = hashlib.sha256(" ".join(flags[i + 1] for i, flag in enumerate(flags) if flag == "--join").encode()).hexdigest()[:12]
+        return dict(self.environment, COROLLA_HOME=str(pathlib.Path(self.environment["COROLLA_HOME"], chain)))
+
     def json(self, name, *flags):
-        done = subprocess.run(self.command(name, *flags, "--json"), env=self.environment, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(self.command(name, *flags, "--json"), env=self.client(flags), stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)
 
     def tokens(self, chain, prompt, n):
@@ -33,7 +39,7 @@ class Corolla:
     def bench_peak_memory(self, chain, prefill, decode):
         """The peak resident bytes of a client that does a benchmark's work."""
         flags = ["-p", str(prefill), "-n", str(decode), "--repetitions", "1", "--json"]
-        process = subprocess.Popen(self.command("bench", *chain, *flags), env=self.environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(self.command("bench", *chain, *flags), env=self.client(chain), stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
@@ -43,7 +49,7 @@ class Corolla:
     @contextlib.contextmanager
     def idle_client(self, chain):
         """A chat that had its first answer and now waits for input, with its links open."""
-        process = subprocess.Popen(self.command("chat", *chain, "-n", "1"), env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        process = subprocess.Popen(self.command("chat", *chain, "-n", "1"), env=self.client(chain), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=subprocess.DEVNULL)
         try:
             process.stdin.write(b"Hello\n")
