@@ -17,6 +17,12 @@
 #define NEW_TOKENS 64
 #define TOKENS_MAX (PROMPT_TOKENS_MAX + NEW_TOKENS)
 
+const char *real_model(void) {
+    const char *path = getenv("COROLLA_TEST_MODEL");
+    if (!path || !path[0]) fail_msg("COROLLA_TEST_MODEL names no model (make -s model prints one)");
+    return path;
+}
+
 static uint32_t argmax(const float *logits, uint32_t n) {
     uint32_t best = 0;
     for (uint32_t i = 1; i < n; i++)

@@ -3,7 +3,7 @@
  *
  * Quantised weights round activations, so an engine that sums in another order (a repacked weight type) gives slightly other
  * logits. Teacher-forced over corolla's own greedy text, the choice must agree wherever libllama's two best tokens are further
- * apart than MARGIN. The same model with F32 weights rounds nothing: there every choice must agree.
+ * apart than MARGIN.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,38 +15,15 @@
 
 #include "parity/greedy.h"
 #include "support/chain.h"
-#include "support/dequantise.h"
 #include "support/scratch.h"
 
 #define PROMPTS 20
-#define PROMPTS_F32 5            /* unless COROLLA_TEST_FULL=1: F32 weights are slow; 1 with a sanitizer, which sees no more in many */
-#define F32_FILE "real-f32.gguf" /* 540 MB in the folder that the test runs in, the build's; removed at the end */
 #define MARGIN 0.25f
 #define POSITIONS 200
 
-static const char *model_path(void) {
-    const char *path = getenv("COROLLA_TEST_MODEL");
-    if (!path || !path[0]) fail_msg("COROLLA_TEST_MODEL names no model (make -s model prints one)");
-    return path;
-}
-
 static void greedy_choices_agree_with_libllama_beyond_the_margin(void **state) {
     (void)state;
-    greedy_compare(model_path(), PROMPTS, MARGIN);
-}
-
-static void greedy_choices_of_f32_weights_are_those_of_libllama(void **state) {
-    (void)state;
-    dequantise(model_path(), F32_FILE);
-    scratch_file("cache"); /* where the digests of the file go */
-    const char *sanitizer = getenv("COROLLA_SANITIZE");
-    uint32_t some = sanitizer && sanitizer[0] ? 1 : PROMPTS_F32;
-    greedy_compare(F32_FILE, getenv("COROLLA_TEST_FULL") ? PROMPTS : some, 0.0f);
-}
-
-static int remove_file(void **state) {
-    (void)state;
-    return remove(F32_FILE);
+    greedy_compare(real_model(), PROMPTS, MARGIN);
 }
 
 /* Hidden states of n positions behind a prefix; the caller frees them. */
@@ -74,7 +51,7 @@ static float *run(const char *path, const uint32_t *cuts, uint32_t n_cuts, uint3
 
 static void chunks_and_cuts_give_the_same_bits(void **state) {
     static const uint32_t cuts[] = {4, 5, 17, 30}, chunks[] = {7, 64, POSITIONS};
-    const char *path = model_path();
+    const char *path = real_model();
     size_t size, other_size;
     (void)state;
     float *reference = run(path, NULL, 0, 0, 1, POSITIONS, 1, &size);
@@ -88,7 +65,7 @@ static void chunks_and_cuts_give_the_same_bits(void **state) {
 
 static void positions_behind_a_long_context_give_the_same_bits(void **state) {
     static const uint32_t cuts[] = {4, 5, 17, 30};
-    const char *path = model_path();
+    const char *path = real_model();
     size_t size, other_size;
     (void)state;
     if (!getenv("COROLLA_TEST_FULL")) skip();
@@ -102,7 +79,6 @@ static void positions_behind_a_long_context_give_the_same_bits(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_choices_agree_with_libllama_beyond_the_margin),
-        cmocka_unit_test_teardown(greedy_choices_of_f32_weights_are_those_of_libllama, remove_file),
         cmocka_unit_test(chunks_and_cuts_give_the_same_bits),
         cmocka_unit_test(positions_behind_a_long_context_give_the_same_bits),
     };
