@@ -47,22 +47,25 @@ uint32_t host_blocks_that_fit(const struct host_config *config) {
     return low;
 }
 
-/* From the cache, or measured and put there. */
-static void find_speed(struct host *host, const struct model_file *file) {
-    struct utsname system = {0};
-    (void)uname(&system);
-    struct measure_key key = {.model = model_file_id(file),
-                              .begin = host->begin,
-                              .end = host->end,
-                              .threads = engine_threads(span_engine(host->span)),
-                              .arithmetic_class = span_arithmetic_class(host->span),
-                              .version = COROLLA_VERSION,
-                              .machine = system.nodename};
+/* What the cache knows the speed of this host by; machine: room for the name. */
+static struct measure_key speed_key(const struct host *host, struct utsname *machine) {
+    *machine = (struct utsname){0};
+    (void)uname(machine);
+    return (struct measure_key){.model = model_file_id(host->file),
+                                .begin = host->begin,
+                                .end = host->end,
+                                .threads = engine_threads(span_engine(host->span)),
+                                .arithmetic_class = span_arithmetic_class(host->span),
+                                .version = COROLLA_VERSION,
+                                .machine = machine->nodename};
+}
+
+/* From the cache, or measured. */
+static void find_speed(struct host *host) {
+    struct utsname machine;
+    struct measure_key key = speed_key(host, &machine);
     bool cached = measure_cache_read(&host->measure, &key);
-    if (!cached) {
-        measure_span(&host->measure, host->span);
-        measure_cache_write(&host->measure, &key);
-    }
+    if (!cached) measure_span(&host->measure, host->span);
     log_info("loaded blocks=%u:%u exact=%d decode_tokens_per_s=%.1f prefill_tokens_per_s=%.1f cached=%d", host->begin, host->end,
              span_exact(host->span), (double)host->measure.decode_tokens_per_s, (double)host->measure.prefill_tokens_per_s, cached);
 }
@@ -85,7 +88,8 @@ enum corolla_status host_load(struct host **out, const struct host_config *confi
     host->begin = config->begin;
     host->end = config->end;
     host->session_tokens_max = hp->n_ctx_train < tokens ? hp->n_ctx_train : tokens;
-    find_speed(host, config->file);
+    host->file = config->file;
+    find_speed(host);
     *out = host;
     return COROLLA_OK;
 }
@@ -101,8 +105,13 @@ void host_stop(struct host *host) {
 }
 
 void host_free(struct host *host) {
+    struct utsname machine;
     if (!host) return;
     host_stop(host);
+    if (host->file) { /* as real work has corrected it */
+        struct measure_key key = speed_key(host, &machine);
+        measure_cache_write(&host->measure, &key);
+    }
     span_free(host->span);
     free(host);
 }

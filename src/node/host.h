@@ -13,7 +13,8 @@
 struct host {
     struct span *span;
     struct compute *compute;
-    struct measure measure;
+    struct measure measure; /* kept in the cache when the host ends (measure_cache.h) */
+    const struct model_file *file;
     uint32_t begin, end;
     uint32_t session_tokens_max;
 };

@@ -423,7 +423,8 @@ static void missing_blocks_other_models_and_bad_codes_are_told(void **state) {
     uint64_t start_us = clock_us();
     enum corolla_status status = try_join(&swarm, &servers, COROLLA_WIRE_F32, false, &err);
     assert_int_not_equal(status, COROLLA_OK);
-    assert_non_null(strstr(err.message, "server "));
+    bool told = strstr(err.message, "refused") != NULL || strstr(err.message, "an earlier process of this home") != NULL;
+    if (!told) fail_msg("that nobody answers is not told: %s", err.message);
     assert_true(clock_us() - start_us < 5000000); /* a refused connection needs no deadline */
     free(code);
     corolla_model_close(other);
