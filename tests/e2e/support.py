@@ -4,6 +4,7 @@ Servers print "join CODE" and "ready A:B" when they can be used; that is what te
 Whatever a test started is stopped when it ends; only own children are signalled.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -148,15 +149,20 @@ class Case(unittest.TestCase):
         self.assertNotIn("Sanitizer", done.stderr)
         return done
 
-    def run_json(self, model, prompt, *arguments, n=32, home="client"):
+    def run_json(self, model, prompt, *arguments, n=32, home=None):
+        home = home or self.chain_home([code for word, code in zip(arguments, arguments[1:]) if word == "--join"])
         done = self.corolla("run", model, "-p", prompt, "-n", n, "--temp", 0, "--json", "--threads", 1, *arguments, home=home)
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
+    def chain_home(self, codes):
+        """A home of a client for just these servers: another one would remember the servers of other chains and take them."""
+        return "client-" + hashlib.sha256(" ".join(codes).encode()).hexdigest()[:12]
+
     def ask(self, model, n, servers=(), workers=1):
         """The greedy tokens of all prompts in PROMPTS: a list per prompt."""
         done = subprocess.run([ASK, str(model), str(PROMPTS), str(n), str(workers), *(s.code for s in servers)], capture_output=True, text=True,
-                              env=self.environment("client"), timeout=3 * DEADLINE)
+                              env=self.environment(self.chain_home([s.code for s in servers])), timeout=3 * DEADLINE)
         self.assertEqual(done.returncode, 0, done.stderr)
         return [[int(t) for t in line.split()] for line in done.stdout.splitlines()]
 
