@@ -69,7 +69,7 @@ class Private(Case):
         second = self.member("2:5")
         invitation = self.key("invite")
         for codes in ((invitation, second.code), (first.code, second.code), (invitation, second.code)):  # the certificate stays
-            result = self.run_json(self.model, "the thing", *(a for code in codes for a in ("--join", code)))
+            result = self.run_json(self.model, "the thing", *(a for code in codes for a in ("--join", code)), home="client")
             self.assertEqual(result["tokens"], self.run_json(self.model, "the thing", "--local")["tokens"])
             self.assertEqual(len(result["hops"]), 2)
 
@@ -172,7 +172,7 @@ class Private(Case):
     def test_members_find_each_other_and_a_client_uses_whom_it_was_not_told_of(self):
         entry, second, third = self.three()
         local = self.run_json(self.model, "the thing", "--local")["tokens"]
-        result = self.run_json(self.model, "the thing", "--join", entry.code)
+        result = self.run_json(self.model, "the thing", "--join", entry.code, home="client")
         self.assertEqual(result["tokens"], local)
         self.assertIn(result["hops"][1]["node"], (self.node_of("second"), self.node_of("third")))
         for server in (second, third):  # each knows the others, not only the entry
@@ -180,7 +180,7 @@ class Private(Case):
         entry.stop()
         another = Server(self, self.model, "--blocks", "0:2", "--join", third.code, home="second").wait_ready()
         self.wait_until("the second home took over", lambda: (0, 2) in self.servers_seen(second.code).values())
-        self.assertEqual(self.run_json(self.model, "the thing", "--join", second.code)["tokens"], local)
+        self.assertEqual(self.run_json(self.model, "the thing", "--join", second.code, home="client")["tokens"], local)
         self.assertTrue(another.code)
 
     def test_a_revoked_server_disappears_and_is_not_used(self):
@@ -197,7 +197,7 @@ class Private(Case):
         for server in (entry, third):
             self.wait_until("it is gone", lambda: put_out not in self.servers_seen(server.code))
             self.assertEqual(set(self.servers_seen(server.code)), {self.node_of("owner"), self.node_of("third")})
-        result = self.run_json(self.model, "the thing", "--join", entry.code)
+        result = self.run_json(self.model, "the thing", "--join", entry.code, home="client")
         self.assertEqual([hop["node"] for hop in result["hops"]], [self.node_of("owner"), self.node_of("third")])
         self.assertIsNone(second.process.poll())  # it runs, and would serve
         third.stop()
@@ -216,7 +216,7 @@ class Private(Case):
         self.assertEqual(self.corolla("swarm", "--join", self.key("invite"), home="client").returncode, 0)
         second = Server(self, self.model, "--blocks", "2:5", "--join", name, home="second").wait_ready()
         self.wait_until("both are found by the name", lambda: len(self.servers_seen(name)) == 2)
-        result = self.run_json(self.model, "the thing", "--join", name)
+        result = self.run_json(self.model, "the thing", "--join", name, home="client")
         self.assertEqual(result["tokens"], self.run_json(self.model, "the thing", "--local")["tokens"])
         self.assertTrue(second.code)
 
