@@ -115,7 +115,6 @@ static enum corolla_status answer(struct run *r, struct corolla_error *err) {
     r->generation.stops = r->stops.items;
     r->generation.n_stops = r->stops.n;
     r->generation.on_text = r->json ? NULL : print_text;
-    interrupt_watch(r->session);
     enum corolla_status status = corolla_generate(r->session, 0, r->tokens, r->n_tokens, &r->generation, &result, err);
     interrupt_watch(NULL);
     if (status == COROLLA_CANCELLED) status = COROLLA_OK; /* by Ctrl-C: result.stop says so */
@@ -134,8 +133,10 @@ static enum corolla_status run(struct run *r, const char *path, struct corolla_e
     r->generation.sampling.grammar = r->grammar;
     if (!status) status = corolla_swarm_open(&r->swarm, r->model, &r->swarm_options.config, err);
     if (!status) status = open_session(r, err);
-    if (!status && r->trace) route_print(r->swarm);
-    return status ? status : answer(r, err);
+    if (status) return status;
+    interrupt_watch(r->session); /* from here on Ctrl-C ends the answer, not the program */
+    if (r->trace) route_print(r->swarm);
+    return answer(r, err);
 }
 
 int run_main(int argc, char **argv) {
