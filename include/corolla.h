@@ -313,6 +313,8 @@ COROLLA_API enum corolla_status corolla_server_start(struct corolla_server **out
 /* The join code of the server, and the span that it hosts at present. */
 COROLLA_API const char *corolla_server_join_code(const struct corolla_server *server);
 COROLLA_API void corolla_server_span(const struct corolla_server *server, uint32_t *out_begin, uint32_t *out_end);
+/* Why it hosted these blocks when it started, one line for people. */
+COROLLA_API const char *corolla_server_why(const struct corolla_server *server);
 /* Paused, a server goes on with its sessions and takes no new ones; others see it as draining. Any thread. */
 COROLLA_API void corolla_server_pause(struct corolla_server *server, bool paused);
 /* Finishes the running step, tells the peers and frees the server. */

@@ -63,7 +63,8 @@ static void print_ready(const struct corolla_server *server, const struct coroll
     corolla_server_span(server, &begin, &end);
     printf("join %s\nready %u:%u\n", corolla_server_join_code(server), begin, end);
     fflush(stdout);
-    if (isatty(STDERR_FILENO)) fprintf(stderr, "serving blocks %u:%u of %s; Ctrl-C stops\n", begin, end, corolla_model_info(model)->name);
+    fprintf(stderr, "serving blocks %u:%u of %s: %s\n", begin, end, corolla_model_info(model)->name, corolla_server_why(server));
+    if (isatty(STDERR_FILENO)) fprintf(stderr, "Ctrl-C stops\n");
 }
 
 static int serve(struct corolla_model *model, struct serve *s, const sigset_t *signals) {

@@ -2,6 +2,7 @@
 #include "node/control.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +16,7 @@
 #define SETTLE_MS 4000  /* what the swarm tells a newcomer comes within this */
 #define WISH_MS 1200    /* until the wishes of all who join at once are known to all: gossip needs less than a second */
 #define DRAIN_MS 300000 /* for sessions to end before a move */
+#define WHY_SIZE 160
 #define POLL_MS 50
 #define DRAIN_POLL_MS 500
 #define HOLE_MS 5000          /* between looks whether some block has no holder */
@@ -27,6 +29,7 @@ struct control {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool stop;
+    char why[WHY_SIZE];
 };
 
 /* ---- the swarm as placement sees it ---------------------------------------------------------------------------- */
@@ -147,7 +150,12 @@ static enum corolla_status choose_place(struct control *c, uint32_t n, struct co
     }
     c->config.host.begin = begin;
     c->config.host.end = begin + n;
-    if (status == COROLLA_OK) log_info("chose blocks=%u:%u of=%u others=%zu", begin, begin + n, node->info.n_blocks, others);
+    const char *many = c->config.n_blocks > 0 ? "were asked for" : "fit the memory";
+    if (others > 0)
+        snprintf(c->why, sizeof c->why, "%u blocks %s, and the swarm needs these most (others: %zu)", n, many, others);
+    else
+        snprintf(c->why, sizeof c->why, "%u blocks %s, and nobody else was found: the first ones", n, many);
+    log_info("chose blocks=%u:%u of=%u why=\"%s\"", begin, begin + n, node->info.n_blocks, c->why);
     return status;
 }
 
@@ -158,6 +166,7 @@ static enum corolla_status choose(struct control *c, struct corolla_error *err) 
     if (n < n_blocks) return choose_place(c, n, err);
     c->config.host.begin = 0;
     c->config.host.end = n_blocks;
+    snprintf(c->why, sizeof c->why, "%s", c->config.n_blocks > 0 ? "all blocks were asked for" : "all blocks fit the memory");
     return COROLLA_OK;
 }
 
@@ -309,6 +318,7 @@ enum corolla_status control_open(struct control **out, const struct control_conf
     pthread_cond_init(&c->changed, &attr);
     pthread_condattr_destroy(&attr);
     struct host *host = NULL;
+    snprintf(c->why, sizeof c->why, "these were asked for");
     enum corolla_status status = config->fixed ? COROLLA_OK : choose(c, err);
     if (status == COROLLA_OK) {
         node_plan(config->node, RECORD_LOADING, c->config.host.begin, c->config.host.end);
@@ -324,6 +334,8 @@ enum corolla_status control_open(struct control **out, const struct control_conf
     *out = c;
     return COROLLA_OK;
 }
+
+const char *control_why(const struct control *c) { return c->why; }
 
 void control_close(struct control *c) {
     if (!c) return;

@@ -25,6 +25,8 @@ struct control_config {
     uint32_t n_blocks; /* to host when not fixed; 0: what fits the memory */
 };
 enum corolla_status control_open(struct control **out_control, const struct control_config *config, struct corolla_error *err);
+/* Why it hosts what it hosted first, for people. */
+const char *control_why(const struct control *control);
 /* Ends a move that is under way. The node still has its host. */
 void control_close(struct control *control);
 

@@ -22,9 +22,7 @@ struct corolla_server {
     char join_code[JOIN_CODE_MAX];
 };
 
-void corolla_server_config_default(struct corolla_server_config *config) {
-    *config = (struct corolla_server_config){.listen = "[::]:0"};
-}
+void corolla_server_config_default(struct corolla_server_config *config) { *config = (struct corolla_server_config){.listen = "[::]:0"}; }
 
 static enum corolla_status open_membership(struct corolla_server *server, const struct corolla_server_config *config,
                                            struct corolla_error *err) {
@@ -145,6 +143,8 @@ void corolla_server_span(const struct corolla_server *server, uint32_t *out_begi
     *out_begin = look.begin;
     *out_end = look.end;
 }
+
+const char *corolla_server_why(const struct corolla_server *server) { return control_why(server->control); }
 
 void corolla_server_pause(struct corolla_server *server, bool paused) { node_set_drain(server->node, NODE_DRAIN_PAUSED, paused); }
 
