@@ -4,7 +4,6 @@
  */
 #include "client/peers.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -13,6 +12,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "client/remote.h"
 #include "mesh/entry.h"
 
@@ -320,16 +320,6 @@ static void *loop_main(void *user) {
     return NULL;
 }
 
-/* Signals are for the threads of the application. */
-static int start_loop(struct peers *peers) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&peers->thread, NULL, loop_main, peers);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 static bool in_use(void *user, const struct link *link) {
     struct peers *peers = user;
     return peer_of_link(peers, link) != NULL; /* links are the loop thread's */
@@ -381,7 +371,8 @@ enum corolla_status peers_open(struct peers **out_peers, const struct peers_conf
     if (status == COROLLA_OK) status = open_membership(peers, config, err);
     if (status == COROLLA_OK) status = open_net(peers, config, err);
     if (status == COROLLA_OK) status = open_mesh(peers, config, err);
-    if (status == COROLLA_OK && start_loop(peers) != 0) status = err_set(err, COROLLA_NOMEM, "cannot start the network thread");
+    if (status == COROLLA_OK && !thread_start(&peers->thread, loop_main, peers))
+        status = err_set(err, COROLLA_NOMEM, "cannot start the network thread");
     if (status != COROLLA_OK) {
         peers_close(peers);
         return status;

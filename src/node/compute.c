@@ -7,12 +7,12 @@
 #include "node/compute.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/thread.h"
 #include "model/convert.h"
 #include "node/rows.h"
 #include "node/schedule.h"
@@ -280,11 +280,7 @@ enum corolla_status compute_new(struct compute **out, const struct compute_confi
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->work, NULL);
     c->scratch = malloc(BATCH_ROWS_MAX * c->n_embd * sizeof *c->scratch);
-    sigset_t all, before; /* signals are for the threads of the application */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    c->started = c->scratch && pthread_create(&c->thread, NULL, compute_main, c) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    c->started = c->scratch && thread_start(&c->thread, compute_main, c);
     if (!c->started) {
         compute_free(c);
         return err_set(err, COROLLA_NOMEM, "cannot start the compute thread");

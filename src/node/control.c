@@ -1,7 +1,6 @@
 /* control.c - see control.h. */
 #include "node/control.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "crypto/rand.h"
 #include "swarm/place.h"
 
@@ -299,11 +299,7 @@ static void *control_main(void *user) {
 /* ---- life ------------------------------------------------------------------------------------------------------ */
 
 static enum corolla_status start_thread(struct control *c, struct corolla_error *err) {
-    sigset_t all, before; /* signals are for the threads of the application */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    c->running = pthread_create(&c->thread, NULL, control_main, c) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    c->running = thread_start(&c->thread, control_main, c);
     return c->running ? COROLLA_OK : err_set(err, COROLLA_NOMEM, "cannot start the thread that chooses blocks");
 }
 

@@ -6,13 +6,13 @@
 #include "node/node.h"
 
 #include <assert.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "crypto/rand.h"
 #include "node/answer.h"
 #include "node/forward.h"
@@ -337,11 +337,7 @@ enum corolla_status node_start(struct node *node, struct net *net, struct mesh *
     node->net = net;
     node->mesh = mesh;
     net_post(net, start_timer, node);
-    sigset_t all, before; /* signals are for the threads of the application */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    node->running = pthread_create(&node->loop, NULL, loop_main, node) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    node->running = thread_start(&node->loop, loop_main, node);
     return node->running ? COROLLA_OK : err_set(err, COROLLA_NOMEM, "cannot start the network thread");
 }
 
