@@ -41,7 +41,7 @@ void check_honest(void) {
 size_t memory_kib(void) {
     char line[128];
     size_t kib = 0;
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     return 0;
 #endif
     FILE *f = fopen("/proc/self/status", "r");

@@ -16,7 +16,7 @@ int victim_open(void **state); /* group set-up and tear-down of cmocka */
 int victim_close(void **state);
 /* The honest peer is served: an echo of 100 KB comes back. */
 void check_honest(void);
-/* Resident memory of this process. The address sanitizer keeps what was freed, so there it tells nothing: 0. */
+/* Resident memory of this process. Sanitizers keep what was freed and shadows of their own, so there it tells nothing: 0. */
 size_t memory_kib(void);
 
 #endif
