@@ -1,4 +1,4 @@
-/* server.c - the public server: a node with its identity, net and mesh goes online first, then finds out what to host. */
+/* server.c - the public server: an engine, then a node with its identity, net and mesh goes online and finds out what to host. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,9 +80,6 @@ static enum corolla_status go_online(struct corolla_server *server, const struct
 
 static enum corolla_status host_blocks(struct corolla_server *server, const struct corolla_server_config *config,
                                        struct corolla_error *err) {
-    struct engine_config engine = {.threads = config->threads, .device = config->device, .fast = config->fast};
-    enum corolla_status status = engine_new(&server->engine, &engine, err);
-    if (status != COROLLA_OK) return status;
     struct control_config control = {.node = server->node, .mesh = server->mesh, .fixed = config->end > 0, .n_blocks = config->n_blocks};
     control.host = (struct host_config){.engine = server->engine,
                                         .file = server->model->file,
@@ -114,7 +111,9 @@ enum corolla_status corolla_server_start(struct corolla_server **out_server, str
     struct corolla_server *server = calloc(1, sizeof *server);
     if (!server) return err_set(err, COROLLA_NOMEM, "out of memory for a server");
     server->model = model;
-    status = go_online(server, config, err);
+    struct engine_config engine = {.threads = config->threads, .device = config->device, .fast = config->fast};
+    status = engine_new(&server->engine, &engine, err); /* before anybody hears of us: it may fail */
+    if (status == COROLLA_OK) status = go_online(server, config, err);
     if (status == COROLLA_OK) status = host_blocks(server, config, err);
     if (status != COROLLA_OK) {
         corolla_server_stop(server);
