@@ -29,8 +29,7 @@ enum corolla_status corolla_view_open(struct corolla_view **out_view, const stru
     if (status == COROLLA_OK) {
         peers_settle(view->peers, clock_us() + (uint64_t)view->timeout_ms * 1000);
         struct corolla_error why;
-        bool lonely = peers_first_error(view->peers, &why);
-        if (lonely && view->peers->lonely) status = err_set(err, why.status, "%s", why.message);
+        if (peers_first_error(view->peers, &why)) status = err_set(err, why.status, "%s", why.message);
     }
     if (status != COROLLA_OK) {
         corolla_view_close(view);
