@@ -23,7 +23,7 @@ size_t msg_wire_size(enum corolla_wire wire) {
 }
 
 bool msg_kind_has_body(unsigned kind) {
-    bool known = (kind > 0 && kind <= MSG_RESUME) || (kind >= MSG_DIGEST && kind <= MSG_SUSPECT) || kind == MSG_REVOKED;
+    bool known = (kind > 0 && kind <= MSG_REPLAY) || (kind >= MSG_DIGEST && kind <= MSG_SUSPECT) || kind == MSG_REVOKED;
     return kind == MSG_STEP || kind == MSG_RESULT || !known;
 }
 

@@ -38,6 +38,9 @@ enum msg_kind {
     MSG_DRAIN,  /* a server to all its peers: no new sessions, I pause, move or leave */
     MSG_PAUSE,  /* from the owner, who has the server's own key; empty: take no new sessions. Answered by INFO or FAILED */
     MSG_RESUME, /* empty: take them again */
+    MSG_SYNC,   /* client -> hop, after a failure: the session goes on; answered by SYNCED or FAILED */
+    MSG_SYNCED,
+    MSG_REPLAY, /* client -> hop: a STEP (struct msg_step) whose rows the hop has kept; no body */
 
     MSG_DIGEST = 16, /* gossip begins on this link; all that the sender has, by version; may come in parts */
     MSG_HAVE,        /* news, by version */
@@ -110,6 +113,8 @@ struct msg_open {
     uint32_t max_tokens;
     bool has_upstream;
     struct node_id upstream; /* the hop whose steps are accepted besides the client's own */
+    bool keep;               /* the output rows, for REPLAY ... */
+    enum corolla_wire dtype; /* ... of this type, which all steps then have */
 };
 struct msg_opened {
     uint8_t session[SESSION_SIZE], secret[SECRET_SIZE];
@@ -156,6 +161,22 @@ struct msg_failed {
 struct msg_close {
     uint8_t session[SESSION_SIZE], secret[SECRET_SIZE];
 };
+struct msg_drain {
+    bool leaving; /* sessions should go on elsewhere */
+};
+struct msg_sync {
+    uint8_t session[SESSION_SIZE], secret[SECRET_SIZE];
+    uint32_t epoch; /* from now on */
+    bool has_upstream;
+    struct node_id upstream; /* the new hop before */
+};
+struct msg_synced {
+    uint8_t session[SESSION_SIZE];
+    uint32_t epoch;          /* of the SYNC */
+    uint32_t length;         /* positions that are computed */
+    uint32_t kept;           /* positions whose output rows are kept, from 0 */
+    uint32_t computed_epoch; /* of the step that was computed last */
+};
 
 /* Encoders write at most MSG_HEADER_MAX bytes into out and return the size. A struct that its own limits allow always fits. Texts
  * are cleaned (base/utf8.h) on the way, so that no peer refuses them. */
@@ -167,6 +188,9 @@ size_t msg_step_encode(const struct msg_step *m, uint8_t *out);
 size_t msg_result_encode(const struct msg_result *m, uint8_t *out);
 size_t msg_failed_encode(const struct msg_failed *m, uint8_t *out);
 size_t msg_close_encode(const struct msg_close *m, uint8_t *out);
+size_t msg_drain_encode(const struct msg_drain *m, uint8_t *out);
+size_t msg_sync_encode(const struct msg_sync *m, uint8_t *out);
+size_t msg_synced_encode(const struct msg_synced *m, uint8_t *out);
 
 /* Decoders return FORMAT and leave *out alone when anything is wrong. Of an array only the entries that were sent are written, and
  * of a text only what its NUL ends. */
@@ -178,5 +202,8 @@ enum corolla_status msg_step_decode(const uint8_t *in, size_t size, struct msg_s
 enum corolla_status msg_result_decode(const uint8_t *in, size_t size, struct msg_result *out, struct corolla_error *err);
 enum corolla_status msg_failed_decode(const uint8_t *in, size_t size, struct msg_failed *out, struct corolla_error *err);
 enum corolla_status msg_close_decode(const uint8_t *in, size_t size, struct msg_close *out, struct corolla_error *err);
+enum corolla_status msg_drain_decode(const uint8_t *in, size_t size, struct msg_drain *out, struct corolla_error *err);
+enum corolla_status msg_sync_decode(const uint8_t *in, size_t size, struct msg_sync *out, struct corolla_error *err);
+enum corolla_status msg_synced_decode(const uint8_t *in, size_t size, struct msg_synced *out, struct corolla_error *err);
 
 #endif

@@ -1,4 +1,4 @@
-/* msg_session.c - the messages around a session: OPEN, OPENED, FAILED, CLOSE. */
+/* msg_session.c - the messages around a session: OPEN, OPENED, FAILED, CLOSE, DRAIN, SYNC, SYNCED. */
 #include <assert.h>
 #include <string.h>
 
@@ -20,6 +20,8 @@ size_t msg_open_encode(const struct msg_open *m, uint8_t *out) {
         field_node_id_put(&m->upstream, &upstream);
         p.upstream = &upstream;
     }
+    p.keep = m->keep;
+    p.dtype = (Corolla__Wire)m->dtype;
     return field_pack(&p.base, out);
 }
 
@@ -28,7 +30,7 @@ enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_o
     arena_init(&arena);
     const Corolla__Open *p = size <= MSG_HEADER_MAX ? corolla__open__unpack(&arena.allocator, size, in) : NULL;
     if (p == NULL || !field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->model, ID_SIZE) || p->begin >= p->end ||
-        p->end > BLOCKS_MAX || p->max_tokens == 0 || (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
+        p->end > BLOCKS_MAX || p->max_tokens == 0 || !field_wire_ok(p->dtype) || (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
         return err_set(err, COROLLA_FORMAT, "malformed OPEN message");
     }
     memcpy(out->session, p->session.data, SESSION_SIZE);
@@ -40,6 +42,8 @@ enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_o
     if (out->has_upstream) {
         field_node_id_get(p->upstream, &out->upstream);
     }
+    out->keep = p->keep != 0;
+    out->dtype = (enum corolla_wire)p->dtype;
     return COROLLA_OK;
 }
 
@@ -122,5 +126,78 @@ enum corolla_status msg_close_decode(const uint8_t *in, size_t size, struct msg_
     }
     memcpy(out->session, p->session.data, SESSION_SIZE);
     memcpy(out->secret, p->secret.data, SECRET_SIZE);
+    return COROLLA_OK;
+}
+
+size_t msg_drain_encode(const struct msg_drain *m, uint8_t *out) {
+    Corolla__Drain p = COROLLA__DRAIN__INIT;
+    p.leaving = m->leaving;
+    return field_pack(&p.base, out);
+}
+
+enum corolla_status msg_drain_decode(const uint8_t *in, size_t size, struct msg_drain *out, struct corolla_error *err) {
+    struct arena arena;
+    arena_init(&arena);
+    const Corolla__Drain *p = size <= MSG_HEADER_MAX ? corolla__drain__unpack(&arena.allocator, size, in) : NULL;
+    if (p == NULL) {
+        return err_set(err, COROLLA_FORMAT, "malformed DRAIN message");
+    }
+    out->leaving = p->leaving != 0;
+    return COROLLA_OK;
+}
+
+size_t msg_sync_encode(const struct msg_sync *m, uint8_t *out) {
+    Corolla__Sync p = COROLLA__SYNC__INIT;
+    Corolla__NodeId upstream;
+    p.session = field_bytes_put(m->session, SESSION_SIZE);
+    p.secret = field_bytes_put(m->secret, SECRET_SIZE);
+    p.epoch = m->epoch;
+    if (m->has_upstream) {
+        field_node_id_put(&m->upstream, &upstream);
+        p.upstream = &upstream;
+    }
+    return field_pack(&p.base, out);
+}
+
+enum corolla_status msg_sync_decode(const uint8_t *in, size_t size, struct msg_sync *out, struct corolla_error *err) {
+    struct arena arena;
+    arena_init(&arena);
+    const Corolla__Sync *p = size <= MSG_HEADER_MAX ? corolla__sync__unpack(&arena.allocator, size, in) : NULL;
+    if (p == NULL || !field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->secret, SECRET_SIZE) ||
+        (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
+        return err_set(err, COROLLA_FORMAT, "malformed SYNC message");
+    }
+    memcpy(out->session, p->session.data, SESSION_SIZE);
+    memcpy(out->secret, p->secret.data, SECRET_SIZE);
+    out->epoch = p->epoch;
+    out->has_upstream = p->upstream != NULL;
+    if (out->has_upstream) {
+        field_node_id_get(p->upstream, &out->upstream);
+    }
+    return COROLLA_OK;
+}
+
+size_t msg_synced_encode(const struct msg_synced *m, uint8_t *out) {
+    Corolla__Synced p = COROLLA__SYNCED__INIT;
+    p.session = field_bytes_put(m->session, SESSION_SIZE);
+    p.epoch = m->epoch;
+    p.length = m->length;
+    p.kept = m->kept;
+    p.computed_epoch = m->computed_epoch;
+    return field_pack(&p.base, out);
+}
+
+enum corolla_status msg_synced_decode(const uint8_t *in, size_t size, struct msg_synced *out, struct corolla_error *err) {
+    struct arena arena;
+    arena_init(&arena);
+    const Corolla__Synced *p = size <= MSG_HEADER_MAX ? corolla__synced__unpack(&arena.allocator, size, in) : NULL;
+    if (p == NULL || !field_bytes_ok(&p->session, SESSION_SIZE)) {
+        return err_set(err, COROLLA_FORMAT, "malformed SYNCED message");
+    }
+    memcpy(out->session, p->session.data, SESSION_SIZE);
+    out->epoch = p->epoch;
+    out->length = p->length;
+    out->kept = p->kept;
+    out->computed_epoch = p->computed_epoch;
     return COROLLA_OK;
 }
