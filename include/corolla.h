@@ -143,6 +143,8 @@ struct corolla_swarm_config {
     const char *device;  /* ggml device name, NULL: CPU */
     const char *home;    /* identity folder; NULL: COROLLA_HOME or the user's data folder */
     uint32_t timeout_ms; /* for connecting and opening; 0: 10 s */
+    uint32_t wait_ms;    /* how long a session waits for a server when nobody has some block any more; 0: 60 s */
+    uint32_t hang_ms;    /* a server that is silent for so long hangs; 0: 4 s */
 };
 COROLLA_API void corolla_swarm_config_default(struct corolla_swarm_config *config);
 COROLLA_API enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct corolla_model *model,
@@ -214,6 +216,26 @@ COROLLA_API uint32_t corolla_session_position(const struct corolla_session *sess
 /* Makes every running and later call on the session return CANCELLED, until clear. Any thread, async-signal-safe. */
 COROLLA_API void corolla_session_cancel(struct corolla_session *session);
 COROLLA_API void corolla_session_cancel_clear(struct corolla_session *session);
+
+/* What happens to the servers of a session while it runs. */
+enum corolla_event_kind {
+    COROLLA_EVENT_WAITING,   /* nobody has blocks [begin, end) now: the run waits for a server; text says why */
+    COROLLA_EVENT_RECOVERED, /* blocks [begin, end) went on elsewhere, after node failed */
+    COROLLA_EVENT_MOVED,     /* the same while node still worked: it leaves, or became slow */
+};
+struct corolla_event {
+    enum corolla_event_kind kind;
+    char node[80]; /* who failed, or was left */
+    uint32_t begin, end;
+    const char *reason; /* crashed, hung, too slow, moved, draining, out of memory, refused, faulty, connection, own network */
+    const char *text;   /* one line for people */
+    uint32_t position;  /* of the session */
+    double pause_ms;    /* for which nothing came */
+    bool exact;         /* the chain is of the same arithmetic class as before: what follows has the same bits */
+};
+/* Called on the thread that runs the session, while it does. What it points to is there for the call only. */
+typedef void (*corolla_event_fn)(void *user, const struct corolla_event *event);
+COROLLA_API void corolla_session_watch(struct corolla_session *session, corolla_event_fn on_event, void *user);
 
 /* Runs n tokens at position (at most the current one; what stood at and behind it is dropped) through all blocks.
  * out_hidden, when not NULL, receives the last n_rows rows of the output, [n_rows, n_embd]; after a failure its content is not

@@ -80,7 +80,27 @@ static bool describe(const struct peer *peer, uint64_t now_us, uint32_t age_ms, 
     return true;
 }
 
-static enum corolla_status collect(struct peers *peers, uint32_t age_ms, struct choice *choice, struct corolla_error *err) {
+/* In the middle of a session nobody waits for a server that just failed. */
+static bool avoided(const struct choose_config *config, const struct peer *peer) {
+    for (uint32_t i = 0; i < config->n_avoid; i++)
+        if (config->avoid[i] == peer) return true;
+    return !config->whole && peer->banned_until_us > clock_us();
+}
+
+/* Whether a server comes into question, for the part that is wanted: its blocks are counted from there. */
+static bool cut_out(const struct choose_config *config, const struct peer *peer, struct route_server *s) {
+    if (avoided(config, peer)) return false;
+    if (config->same_class && (!s->exact || s->arithmetic_class != config->arithmetic_class)) return false;
+    if (config->whole) return true;
+    uint32_t first = config->first_block, end = first + config->n_blocks;
+    if (s->end <= first || s->begin >= end) return false;
+    s->begin = s->begin > first ? s->begin - first : 0;
+    s->end = (s->end < end ? s->end : end) - first;
+    return true;
+}
+
+static enum corolla_status collect(struct peers *peers, const struct choose_config *config, struct choice *choice,
+                                   struct corolla_error *err) {
     choice_clear(choice);
     pthread_mutex_lock(&peers->lock);
     size_t room = peers->n + 1;
@@ -91,7 +111,8 @@ static enum corolla_status collect(struct peers *peers, uint32_t age_ms, struct 
     uint64_t now_us = clock_us();
     for (size_t i = 0; ok && i < peers->n; i++) {
         struct peer *peer = peers->list[i];
-        if (!describe(peer, now_us, age_ms, &choice->servers[choice->n], choice->rtts[choice->n])) continue;
+        struct route_server *server = &choice->servers[choice->n];
+        if (!describe(peer, now_us, config->age_ms, server, choice->rtts[choice->n]) || !cut_out(config, peer, server)) continue;
         choice->peers[choice->n++] = peer;
     }
     pthread_mutex_unlock(&peers->lock);
@@ -146,7 +167,7 @@ static void ask_named(struct peers *peers, const struct choose_config *config, u
     pthread_mutex_lock(&peers->lock);
     named = calloc(peers->n + 1, sizeof(struct peer *));
     for (size_t i = 0; named != NULL && i < peers->n; i++)
-        if (peers->list[i]->named && peers->list[i]->banned_us < since_us) named[n++] = peers->list[i];
+        if (peers->list[i]->named && peers->list[i]->banned_us < since_us && !avoided(config, peers->list[i])) named[n++] = peers->list[i];
     pthread_mutex_unlock(&peers->lock);
     if (named != NULL) peers_ask(peers, named, n, config->age_ms, config->deadline_us);
     free(named);
@@ -203,7 +224,7 @@ enum corolla_status choose_route(struct peers *peers, const struct choose_config
     peers_settle(peers, config->deadline_us);
     ask_named(peers, config, since_us); /* who stands behind a name is known by now */
     for (uint32_t round = 0; round < ROUNDS_MAX; round++) {
-        status = collect(peers, config->age_ms, &choice, &why);
+        status = collect(peers, config, &choice, &why);
         if (status != COROLLA_OK) break;
         status = find(config, since_us, &choice, &why);
         if (!ask_round(peers, config, &choice, status == COROLLA_OK)) break;

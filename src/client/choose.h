@@ -20,10 +20,15 @@ struct choice { /* a route, and what is meant by its indices */
 
 struct choose_config {
     const uint8_t *model; /* id */
-    uint32_t n_blocks;
-    uint64_t tokens; /* of the session; 0: leave room out of account */
+    bool whole;                     /* all blocks of the model; else a part, from whose first block those of the route count */
+    uint32_t first_block, n_blocks;
+    uint64_t tokens;                /* of the session; 0: leave room out of account */
     enum corolla_wire wire;
     bool exact;
+    bool same_class; /* only exact servers of this arithmetic class ... */
+    uint64_t arithmetic_class;
+    struct peer *const *avoid; /* [n_avoid]: who does not come into question */
+    uint32_t n_avoid;
     bool forgive;    /* servers that failed of late are taken when there is no chain without them */
     uint32_t age_ms; /* how old a server's own word may be */
     uint64_t deadline_us;

@@ -32,6 +32,7 @@ void peers_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadl
 }
 
 #define SETTLE_POLL_MS 10 /* while a client waits for the swarm */
+#define PINGS_BEFORE_DEAD 4
 
 /* ---- loop thread: records -------------------------------------------------------------------------------------- */
 
@@ -148,6 +149,7 @@ static void on_info(struct peers *peers, struct link *link, const struct message
     struct peer *peer = peer_of_link(peers, link);
     if (peer != NULL) {
         peer->info = info;
+        peer->leaving = peer->leaving && info.draining;
         peer->has_info = true;
         peers->lonely = false;
         peer->info_us = clock_us();
@@ -174,10 +176,20 @@ static bool on_not_ready(struct peers *peers, struct link *link, const struct me
     return true;
 }
 
-static void on_drain(struct peers *peers, struct link *link) {
+static void on_drain(struct peers *peers, struct link *link, const struct message *msg) {
+    struct msg_drain drain;
+    struct corolla_error error;
+    if (msg_drain_decode(msg->header, msg->header_size, &drain, &error) != COROLLA_OK) {
+        link_close(link, COROLLA_PEER_FAULT, error.message);
+        return;
+    }
     pthread_mutex_lock(&peers->lock);
     struct peer *peer = peer_of_link(peers, link);
-    if (peer != NULL) peer->info.draining = true;
+    if (peer == NULL) peer = peers_find(peers, &link_peer(link)->id);
+    if (peer != NULL) {
+        peer->info.draining = true;
+        peer->leaving = drain.leaving;
+    }
     pthread_mutex_unlock(&peers->lock);
 }
 
@@ -186,8 +198,9 @@ static void on_message(void *user, struct link *link, uint32_t stream, struct me
     if (mesh_message(peers->mesh, link, msg)) return;
     switch (msg->kind) {
     case MSG_INFO: on_info(peers, link, msg); break;
-    case MSG_DRAIN: on_drain(peers, link); break;
+    case MSG_DRAIN: on_drain(peers, link, msg); break;
     case MSG_OPENED: remote_on_opened(peers, link, stream, msg); break;
+    case MSG_SYNCED: remote_on_synced(peers, link, stream, msg); break;
     case MSG_RESULT: remote_on_result(peers, link, stream, msg); break;
     case MSG_FAILED:
         if (!on_not_ready(peers, link, msg)) remote_on_failed(peers, link, stream, msg);
@@ -195,6 +208,8 @@ static void on_message(void *user, struct link *link, uint32_t stream, struct me
     case MSG_INFO_GET:
     case MSG_OPEN:
     case MSG_STEP:
+    case MSG_SYNC:
+    case MSG_REPLAY:
     case MSG_CLOSE: link_close(link, COROLLA_PEER_FAULT, "a client was sent a message for servers"); break;
     default: break; /* of a later version */
     }
@@ -351,6 +366,10 @@ static enum corolla_status open_net(struct peers *peers, const struct peers_conf
     net_config_default(&net);
     net.identity = peers->identity;
     net.dial_ms = config->timeout_ms;
+    if (config->hang_ms > 0) {
+        net.dead_ms = config->hang_ms;
+        if (net.ping_ms > config->hang_ms / PINGS_BEFORE_DEAD) net.ping_ms = config->hang_ms / PINGS_BEFORE_DEAD;
+    }
     net.events = (struct net_events){.on_up = on_up, .on_message = on_message, .on_down = on_down, .user = peers};
     membership_guard(peers->membership, &net);
     enum corolla_status status = net_open(&peers->net, &net, err);

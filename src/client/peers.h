@@ -34,6 +34,7 @@ struct peer {
     bool has_info;          /* info holds an answer, of info_us */
     bool has_record;        /* record holds what the swarm says of it */
     bool suspected;
+    bool leaving; /* it said so: sessions should go on elsewhere */
     uint64_t info_us;
     struct msg_info info;
     struct record record;
@@ -77,6 +78,7 @@ struct peers_config {
     size_t n_joins;
     bool lan;
     uint32_t timeout_ms;  /* for dialling */
+    uint32_t hang_ms;     /* a link that is silent for so long is lost; 0: as the net has it */
     const uint8_t *model; /* NULL: servers of all models are kept, and none can be used */
     uint32_t n_embd, n_blocks;
 };

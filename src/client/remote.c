@@ -1,8 +1,4 @@
-/* remote.c - the caller's side of a remote session: opening, runs in chunks, waiting with a deadline. See remote.h.
- *
- * While it waits the caller wakes every 50 ms to look at the flag of cancellation, which a signal handler may set and which
- * therefore cannot signal a condition variable. Nothing is allocated per step but the message bodies, which come from a pool.
- */
+/* remote.c - the caller's side of a remote session: opening, runs in chunks, closing. See remote.h. */
 #include "client/remote.h"
 
 #include <math.h>
@@ -15,34 +11,33 @@
 #include "crypto/rand.h"
 #include "model/convert.h"
 
-#define WAKE_MS 50
-/* A hop that computes nothing for so long hangs; one that is gone is noticed by its link much earlier. */
-#define STEP_BASE_MS 30000
-#define STEP_PER_TOKEN_MS 250 /* of all rows under way: a very slow computer under a very big model */
+#define RECOVERIES_MAX 64 /* of one run that does not get on meanwhile */
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
 void remote_drop_bodies(struct remote *remote) {
-    for (uint32_t i = 0; i < REMOTE_FLIGHTS; i++) {
-        if (remote->flights[i].body != NULL) net_body_free(remote->peers->net, remote->flights[i].body);
-        remote->flights[i].body = NULL;
-    }
-    remote->head = remote->count = 0;
+    lane_clear(remote, &remote->chain);
+    lane_clear(remote, &remote->spare);
 }
 
 void remote_free(struct remote *remote) {
     if (remote == NULL) return;
-    pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < remote->n_hops; i++) remote->hops[i].peer->uses--;
-    pthread_mutex_unlock(&remote->peers->lock);
+    while (remote->hops != NULL) {
+        struct remote_hop *hop = remote->hops;
+        remote->hops = hop->next;
+        pthread_mutex_lock(&remote->peers->lock);
+        hop->peer->uses--;
+        pthread_mutex_unlock(&remote->peers->lock);
+        free(hop);
+    }
     pthread_cond_destroy(&remote->changed);
+    row_log_free(remote->hidden);
+    free(remote->tokens);
     free(remote->rows);
-    free(remote->hops);
     free(remote);
 }
 
-static struct remote *remote_new(struct corolla_swarm *swarm, const struct choice *choice, uint32_t max_tokens) {
-    const struct route *route = &choice->route;
+static struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens) {
     size_t values, bytes;
     uint32_t chunk = max_tokens < REMOTE_CHUNK ? max_tokens : REMOTE_CHUNK;
     if (!size_mul(chunk, swarm->model->info.n_embd, &values) || !size_mul(values, sizeof(float), &bytes)) return NULL;
@@ -54,190 +49,162 @@ static struct remote *remote_new(struct corolla_swarm *swarm, const struct choic
     remote->wire = swarm->wire;
     remote->chunk = chunk;
     remote->rows = malloc(bytes);
-    remote->hops = calloc(route->n_hops, sizeof *remote->hops);
-    if (remote->rows == NULL || remote->hops == NULL) {
-        remote_free(remote);
-        return NULL;
-    }
-    remote->n_hops = route->n_hops;
-    pthread_mutex_lock(&swarm->peers->lock);
-    for (uint32_t i = 0; i < route->n_hops; i++) {
-        struct remote_hop *hop = &remote->hops[i];
-        struct peer *peer = choice->peers[route->hops[i].server];
-        *hop = (struct remote_hop){.remote = remote, .peer = peer, .ref = peer->ref};
-        hop->begin = route->hops[i].begin;
-        hop->end = route->hops[i].end;
-        snprintf(hop->label, sizeof hop->label, "%s (blocks %u:%u)", peer->label, hop->begin, hop->end);
-        peer->uses++;
-    }
-    pthread_mutex_unlock(&swarm->peers->lock);
+    remote->tokens = malloc(max_tokens * sizeof *remote->tokens);
     rand_bytes(remote->id, sizeof remote->id);
-    return remote;
-}
-
-/* ---- waiting --------------------------------------------------------------------------------------------------- */
-
-struct patience {
-    const char *what; /* that did not happen, for the message */
-    uint64_t wait_ms, deadline_us;
-};
-
-static struct patience patience_from_now(const char *what, uint64_t wait_ms) {
-    return (struct patience){.what = what, .wait_ms = wait_ms, .deadline_us = clock_us() + wait_ms * 1000};
-}
-
-/* Looks for a reason to give up, then waits for a change. The lock is held. */
-static enum corolla_status wait_more(struct remote *remote, const struct patience *patience, struct corolla_error *err) {
-    if (remote->failed || remote->broken) {
-        if (err != NULL) *err = remote->error;
-        return remote->error.status;
-    }
-    if (session_cancelled(&remote->base)) return session_cancel_error(err);
-    if (clock_us() >= patience->deadline_us)
-        return err_set(err, COROLLA_TIMEOUT, "%s within %llu ms: a server hangs, choose others", patience->what,
-                       (unsigned long long)patience->wait_ms);
-    peers_cond_wait(&remote->changed, &remote->peers->lock, patience->deadline_us, WAKE_MS);
-    return COROLLA_OK;
-}
-
-static enum corolla_status wait_open(struct remote *remote, uint32_t timeout_ms, struct corolla_error *err) {
-    enum corolla_status status = COROLLA_OK;
-    struct patience patience = patience_from_now("not every server opened the session", timeout_ms);
-    pthread_mutex_lock(&remote->peers->lock);
-    while (status == COROLLA_OK && (remote->failed || remote->n_open < remote->n_hops)) status = wait_more(remote, &patience, err);
-    for (uint32_t i = 0; i < remote->n_hops; i++)
-        if (remote->hops[i].opened || status == COROLLA_TIMEOUT)
-            peer_note(remote->hops[i].peer, remote->hops[i].opened ? COROLLA_OK : status);
-    pthread_mutex_unlock(&remote->peers->lock);
-    return status;
-}
-
-/* Waits for the oldest flight and takes it out of the ring. */
-static enum corolla_status wait_flight(struct remote *remote, struct flight *out_flight, struct corolla_error *err) {
-    enum corolla_status status = COROLLA_OK;
-    uint64_t rows = 0;
-    pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < remote->count; i++) rows += remote->flights[(remote->head + i) % REMOTE_FLIGHTS].n;
-    struct patience patience = patience_from_now("no result came back through the chain", STEP_BASE_MS + rows * STEP_PER_TOKEN_MS);
-    struct flight *flight = &remote->flights[remote->head];
-    while (status == COROLLA_OK && !flight->done) status = wait_more(remote, &patience, err);
-    if (status == COROLLA_OK) {
-        *out_flight = *flight;
-        flight->body = NULL;
-        remote->head = (remote->head + 1) % REMOTE_FLIGHTS;
-        remote->count--;
-    }
-    pthread_mutex_unlock(&remote->peers->lock);
-    return status;
+    if (remote->rows != NULL && remote->tokens != NULL) return remote;
+    remote_free(remote);
+    return NULL;
 }
 
 /* ---- runs ------------------------------------------------------------------------------------------------------ */
-
-/* Puts the rows [begin, begin + n) of a run into the ring and tells the loop thread. */
-static enum corolla_status launch(struct remote *remote, const struct session_run *run, uint32_t begin, uint32_t n,
-                                  struct corolla_error *err) {
-    size_t values = (size_t)n * remote->base.n_embd;
-    const float *rows = remote->rows;
-    if (run->tokens != NULL) {
-        enum corolla_status status = swarm_embed(remote->swarm, run->tokens + begin, n, remote->rows, err);
-        if (status != COROLLA_OK) return status;
-    } else {
-        rows = run->hidden + (size_t)begin * remote->base.n_embd;
-    }
-    struct body *body = net_body_new(remote->peers->net, values * msg_wire_size(remote->wire));
-    if (body == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a step of %u rows", n);
-    convert_from_f32(remote->wire, rows, body->data, values);
-    uint32_t at;
-    pthread_mutex_lock(&remote->peers->lock);
-    struct flight *flight = &remote->flights[(remote->head + remote->count++) % REMOTE_FLIGHTS];
-    flight->position = run->position + begin;
-    flight->n = n;
-    flight->n_rows = session_rows_wanted(run, begin, n, &at);
-    flight->sent = flight->done = false;
-    flight->body = body;
-    pthread_mutex_unlock(&remote->peers->lock);
-    net_post(remote->peers->net, remote_loop_send, remote);
-    return COROLLA_OK;
-}
 
 /* Takes the rows of a result that is back. */
 static enum corolla_status land(struct remote *remote, const struct session_run *run, const struct flight *flight,
                                 struct corolla_error *err) {
     struct corolla_session *session = &remote->base;
-    for (uint32_t i = 0; i < flight->n_timings && i < remote->n_hops; i++) {
-        session->timings[i].queue_us += flight->timings[i].queue_us;
-        session->timings[i].compute_us += flight->timings[i].compute_us;
+    const struct lane *chain = &remote->chain;
+    uint32_t computed = chain->n_hops - flight->first;
+    uint32_t passed = flight->n_timings > computed ? flight->n_timings - computed : 0; /* who only sent what it had kept */
+    for (uint32_t i = 0; i < computed && passed + i < flight->n_timings; i++) {
+        session->timings[flight->first + i].queue_us += flight->timings[passed + i].queue_us;
+        session->timings[flight->first + i].compute_us += flight->timings[passed + i].compute_us;
     }
-    session->position = flight->position + flight->n;
-    if (flight->body == NULL) return COROLLA_OK;
-    uint32_t at, wanted = session_rows_wanted(run, flight->position - run->position, flight->n, &at);
-    size_t values = (size_t)wanted * session->n_embd;
-    float *out = run->out + (size_t)at * session->n_embd;
-    convert_to_f32(remote->wire, flight->body->data, out, values);
-    net_body_free(remote->peers->net, flight->body);
-    for (size_t i = 0; i < values; i++)
-        if (!isfinite(out[i]))
-            return err_set(err, COROLLA_PEER_FAULT, "%s returned values that are not finite", remote->hops[remote->n_hops - 1].label);
-    return COROLLA_OK;
+    bool finite = true;
+    if (flight->body != NULL) {
+        uint32_t at, wanted = session_rows_wanted(run, flight->position - run->position, flight->n, &at);
+        size_t values = (size_t)wanted * session->n_embd;
+        float *out = run->out + (size_t)at * session->n_embd;
+        convert_to_f32(remote->wire, flight->body->data, out, values);
+        net_body_free(remote->peers->net, flight->body);
+        for (size_t i = 0; i < values && finite; i++) finite = isfinite(out[i]);
+    }
+    if (finite) {
+        session->position = flight->position + flight->n;
+        return COROLLA_OK;
+    }
+    struct remote_hop *last = chain->hops[chain->n_hops - 1];
+    enum corolla_status status = err_set(err, COROLLA_PEER_FAULT, "%s returned values that are not finite", last->label);
+    pthread_mutex_lock(&remote->peers->lock);
+    hop_fail(last, status, hop_reason(status), err != NULL ? err->message : "values that are not finite");
+    pthread_mutex_unlock(&remote->peers->lock);
+    return status;
+}
+
+/* The hop from which on the rows up to `end` are still to be computed: the ones before have sent them already, in an earlier try. */
+static uint32_t first_to_compute(const struct remote *remote, uint32_t end) {
+    uint32_t first = remote->chain.n_hops - 1;
+    while (first > 0 && remote->chain.hops[first - 1]->ahead < end) first--;
+    return first;
+}
+
+/* The rest of a run, in chunks. */
+static enum corolla_status fly(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
+    struct corolla_session *session = &remote->base;
+    struct lane *chain = &remote->chain;
+    enum corolla_status status = COROLLA_OK;
+    uint32_t next = session->position, end = run->position + run->n, first = 0;
+    while (status == COROLLA_OK && session->position < end) {
+        if (next < end && chain->count < REMOTE_FLIGHTS) {
+            uint32_t n = lane_chunk(remote, next, end), at;
+            uint32_t from = first_to_compute(remote, next + n);
+            if (chain->count == 0 || from == first) { /* one that starts earlier would be overtaken */
+                first = from;
+                status = session_cancelled(session) ? session_cancel_error(err) : COROLLA_OK;
+                uint32_t wanted = session_rows_wanted(run, next - run->position, n, &at);
+                if (status == COROLLA_OK) status = lane_launch(remote, chain, next, n, wanted, first, err);
+                next += n;
+                continue;
+            }
+        }
+        struct flight flight;
+        status = lane_wait(remote, chain, &flight, err);
+        if (status == COROLLA_OK) status = land(remote, run, &flight, err);
+        if (status == COROLLA_OK && run->progress != NULL) run->progress(run->user, "prompt", session->position - run->position, run->n);
+    }
+    return status;
 }
 
 /* What one token took counts for who is chosen later: what each hop says of its step, and a part of what nobody accounts for. */
 static void note_speed(struct remote *remote, uint64_t total_us) {
     const struct corolla_session *session = &remote->base;
+    const struct lane *chain = &remote->chain;
     float accounted = 0;
     pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < remote->n_hops; i++)
-        accounted += (float)session->timings[i].compute_us + (float)session->timings[i].queue_us + (float)remote->hops[i].peer->rtt_us;
-    float rest = (float)total_us > accounted ? ((float)total_us - accounted) / (float)remote->n_hops : 0;
-    for (uint32_t i = 0; i < remote->n_hops; i++)
-        peer_seen(remote->hops[i].peer, remote->hops[i].end - remote->hops[i].begin, (float)session->timings[i].compute_us + rest);
-    pthread_mutex_unlock(&remote->peers->lock);
-}
-
-/* A clean start after a run that failed; the error of a session that is lost. */
-static enum corolla_status begin_run(struct remote *remote, struct corolla_error *err) {
-    enum corolla_status status = COROLLA_OK;
-    pthread_mutex_lock(&remote->peers->lock);
-    if (remote->broken) {
-        status = remote->error.status;
-        if (err != NULL) *err = remote->error;
-    } else if (remote->dirty || remote->failed) {
-        remote_drop_bodies(remote);
-        remote->failed = false;
-        remote->epoch++;
+    for (uint32_t i = 0; i < chain->n_hops; i++)
+        accounted += (float)session->timings[i].compute_us + (float)session->timings[i].queue_us + (float)chain->hops[i]->peer->rtt_us;
+    float rest = (float)total_us > accounted ? ((float)total_us - accounted) / (float)chain->n_hops : 0;
+    for (uint32_t i = 0; i < chain->n_hops; i++) {
+        struct remote_hop *hop = chain->hops[i];
+        peer_seen(hop->peer, hop->end - hop->begin, (float)session->timings[i].compute_us + rest);
     }
     pthread_mutex_unlock(&remote->peers->lock);
-    if (status == COROLLA_OK) remote->dirty = false;
-    return status;
+    handover_note(remote);
+}
+
+static bool chain_broken(const struct remote *remote, struct corolla_error *out_error) {
+    bool broken = false;
+    pthread_mutex_lock(&remote->peers->lock);
+    for (uint32_t i = 0; i < remote->chain.n_hops && !broken; i++) {
+        broken = remote->chain.hops[i]->down;
+        if (broken) *out_error = remote->chain.hops[i]->error;
+    }
+    pthread_mutex_unlock(&remote->peers->lock);
+    return broken;
+}
+
+/* Positions at and behind the run's are dropped, and so is what is left of a run that failed. */
+static void begin_run(struct remote *remote, const struct session_run *run) {
+    struct corolla_session *session = &remote->base;
+    pthread_mutex_lock(&remote->peers->lock);
+    bool failed = remote->failed;
+    pthread_mutex_unlock(&remote->peers->lock);
+    if (remote->dirty || failed || run->position < session->position) {
+        recover_raise_epoch(remote);
+        handover_rewind(remote, run->position);
+        remote->lineage = remote->epoch;
+        remote->rolled = run->position;
+        remote->dirty = false;
+    }
+    session->position = run->position; /* what the hops keep for certain until results come */
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++) remote->chain.hops[i]->ahead = 0;
+}
+
+/* Whether a run that failed so may go on after a recovery. */
+static bool can_recover(struct remote *remote, enum corolla_status status) {
+    if (status == COROLLA_CANCELLED) return false;
+    pthread_mutex_lock(&remote->peers->lock);
+    bool fatal = remote->failed && remote->fatal;
+    bool remote_fault = remote->failed || status == COROLLA_TIMEOUT || status == COROLLA_PEER_FAULT;
+    pthread_mutex_unlock(&remote->peers->lock);
+    return remote_fault && !fatal;
 }
 
 static enum corolla_status remote_step(struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
     struct remote *remote = (struct remote *)session;
-    enum corolla_status status = begin_run(remote, err);
+    struct corolla_error error = {.status = COROLLA_OK};
+    enum corolla_status status = lane_remember(remote, run, err);
     if (status != COROLLA_OK) return status;
-    session->n_timings = remote->n_hops;
-    memset(session->timings, 0, remote->n_hops * sizeof *session->timings);
-    uint32_t launched = 0, under_way = 0;
+    begin_run(remote, run);
+    handover_tick(remote);
     uint64_t start_us = clock_us();
-    session->position = run->position; /* what the hops keep for certain until results come */
-    while (launched < run->n || under_way > 0) {
-        if (launched < run->n && under_way < REMOTE_FLIGHTS) {
-            uint32_t n = run->n - launched < remote->chunk ? run->n - launched : remote->chunk;
-            status = session_cancelled(session) ? session_cancel_error(err) : launch(remote, run, launched, n, err);
-            if (status != COROLLA_OK) break;
-            launched += n;
-            under_way++;
-            continue;
-        }
-        struct flight flight;
-        status = wait_flight(remote, &flight, err);
-        if (status == COROLLA_OK) status = land(remote, run, &flight, err);
+    uint32_t recoveries = 0, position = session->position;
+    bool broken = chain_broken(remote, &error);
+    status = broken ? error.status : COROLLA_OK;
+    memset(session->timings, 0, sizeof session->timings);
+    for (;;) {
+        if (!broken) status = fly(remote, run, &error);
+        if (status == COROLLA_OK || (!broken && !can_recover(remote, status))) break;
+        if (session->position > position) recoveries = 0;
+        position = session->position;
+        if (++recoveries > RECOVERIES_MAX) break;
+        status = recover(remote, run, &error);
         if (status != COROLLA_OK) break;
-        under_way--;
-        if (run->progress != NULL) run->progress(run->user, "prompt", session->position - run->position, run->n);
+        broken = false;
     }
+    session->n_timings = remote->chain.n_hops;
     remote->dirty = status != COROLLA_OK;
-    if (status == COROLLA_OK && run->n == 1) note_speed(remote, clock_us() - start_us);
+    if (status == COROLLA_OK && run->n == 1 && recoveries == 0) note_speed(remote, clock_us() - start_us);
+    if (status != COROLLA_OK && err != NULL) *err = error;
     return status;
 }
 
@@ -246,6 +213,8 @@ static enum corolla_status remote_logits(struct corolla_session *session, const 
     return swarm_logits(((struct remote *)session)->swarm, hidden, n, out, err);
 }
 
+/* ---- opening and closing --------------------------------------------------------------------------------------- */
+
 static void remote_close(struct corolla_session *session) {
     struct remote *remote = (struct remote *)session;
     net_post(remote->peers->net, remote_loop_close, remote);
@@ -253,13 +222,27 @@ static void remote_close(struct corolla_session *session) {
 
 static const struct session_ops remote_ops = {.step = remote_step, .logits = remote_logits, .close = remote_close};
 
+static enum corolla_status open_chain(struct remote *remote, const struct choice *choice, struct corolla_error *err) {
+    struct remote_hop *hops[HOPS_MAX] = {NULL};
+    uint32_t n = choice->route.n_hops;
+    for (uint32_t i = 0; i < n; i++) {
+        hops[i] = hop_new(remote, choice, i, 0);
+        if (hops[i] == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
+    }
+    chain_splice(remote, 0, 0, hops, n);
+    enum corolla_status status = hops_ask(remote, hops, n, remote->swarm->timeout_ms, err);
+    for (uint32_t i = 0; i < n; i++)
+        if (!hops[i]->down || status != COROLLA_CANCELLED) hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
+    return status;
+}
+
 enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,
                                 uint32_t max_tokens, struct corolla_error *err) {
-    struct remote *remote = remote_new(swarm, choice, max_tokens);
+    struct remote *remote = remote_new(swarm, max_tokens);
     if (remote == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     session_init(&remote->base, &remote_ops, swarm->model, max_tokens);
-    net_post(remote->peers->net, remote_loop_open, remote);
-    enum corolla_status status = wait_open(remote, swarm->timeout_ms, err);
+    net_post(remote->peers->net, remote_loop_begin, remote);
+    enum corolla_status status = open_chain(remote, choice, err);
     if (status != COROLLA_OK) {
         remote_close(&remote->base);
         return status;

@@ -1,16 +1,16 @@
-/* remote_loop.c - the loop thread's side of remote sessions: OPEN, STEP and CLOSE out; OPENED, RESULT, FAILED and lost links in.
+/* remote_loop.c - the loop thread's side of remote sessions: OPEN, SYNC, STEP, REPLAY and CLOSE out; OPENED, SYNCED, RESULT, FAILED and lost
+ * links in.
  *
  * An answer is believed only on the link and the stream on which its hop was asked. One that no session waits for any more
  * is dropped; one that cannot be true costs its sender the link. See remote.h.
  */
-#include "client/remote.h"
-
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "client/remote.h"
 
 #define URGENT_TOKENS_MAX 16 /* steps of so few rows go ahead of bulk */
 
@@ -22,62 +22,84 @@ static struct remote *find_remote(const struct peers *peers, const uint8_t id[SE
     return NULL;
 }
 
+/* The hop that was asked on this link and stream; NULL: of something that was given up. */
 static struct remote_hop *find_hop(const struct remote *remote, const struct link *link, uint32_t stream) {
-    for (uint32_t i = 0; i < remote->n_hops; i++)
-        if (remote->hops[i].link == link && remote->hops[i].stream == stream) return &remote->hops[i];
-    return NULL;
+    pthread_mutex_lock(&remote->peers->lock);
+    struct remote_hop *hop = remote->hops;
+    while (hop != NULL && (hop->gone || hop->link != link || hop->stream != stream)) hop = hop->next;
+    pthread_mutex_unlock(&remote->peers->lock);
+    return hop;
 }
 
-/* What the running call of the session returns, and when it is for good every later one too. The first error stands, since
- * others follow from it. The lock is held. */
-static void fail(struct remote *remote, const struct corolla_error *error, bool for_good) {
-    if (!remote->broken && (for_good || !remote->failed)) remote->error = *error;
+/* What the running call of the session returns, or recovers from. The first error stands, since others follow from it. The lock is held. */
+static void fail(struct remote *remote, const struct corolla_error *error, bool fatal) {
+    if (remote->failed) return;
+    remote->error = *error;
     remote->failed = true;
-    if (for_good) remote->broken = true;
+    remote->fatal = fatal;
     pthread_cond_broadcast(&remote->changed);
 }
 
-static void fail_locking(struct remote *remote, const struct corolla_error *error, bool for_good) {
-    pthread_mutex_lock(&remote->peers->lock);
-    fail(remote, error, for_good);
-    pthread_mutex_unlock(&remote->peers->lock);
+static bool in_chain(const struct remote *remote, const struct remote_hop *hop) {
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++)
+        if (remote->chain.hops[i] == hop) return true;
+    return false;
 }
 
-/* What a hop did counts for who is chosen later. */
-static void note(struct remote *remote, const struct remote_hop *hop, enum corolla_status status) {
-    pthread_mutex_lock(&remote->peers->lock);
-    peer_note(hop->peer, status);
-    pthread_mutex_unlock(&remote->peers->lock);
+/* A hop does not take part any more; the run fails with it, unless it was a spare. The lock is held. */
+static void lose(struct remote_hop *hop, const struct corolla_error *error, const char *reason) {
+    struct remote *remote = hop->remote;
+    bool opened = hop->opened && !hop->asking;
+    hop_fail(hop, error->status, reason, error->message);
+    if (opened && in_chain(remote, hop)) fail(remote, error, false);
 }
 
-static void peer_fault(struct remote *remote, struct remote_hop *hop, const char *what) {
+static void peer_fault(struct remote_hop *hop, const char *what) {
+    struct peers *peers = hop->remote->peers;
     struct corolla_error error;
     err_set(&error, COROLLA_PEER_FAULT, "%s broke the protocol: %s", hop->label, what);
+    pthread_mutex_lock(&peers->lock);
+    lose(hop, &error, hop_reason(COROLLA_PEER_FAULT));
+    pthread_mutex_unlock(&peers->lock);
     link_close(hop->link, COROLLA_PEER_FAULT, what); /* on_down comes later, behind our better message */
-    note(remote, hop, COROLLA_PEER_FAULT);
-    fail_locking(remote, &error, true);
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------------- */
+/* ---- asking: OPEN and SYNC ------------------------------------------------------------------------------------- */
 
-static void send_open(struct remote_hop *hop) {
-    struct remote *remote = hop->remote;
+static size_t encode_open(const struct remote_hop *hop, uint8_t *header) {
+    const struct remote *remote = hop->remote;
     struct msg_open open = {.begin = hop->begin, .end = hop->end, .max_tokens = remote->base.max_tokens};
     memcpy(open.session, remote->id, SESSION_SIZE);
     memcpy(open.model, remote->peers->model, ID_SIZE);
-    if (hop != remote->hops) {
-        open.has_upstream = true;
-        open.upstream = hop[-1].ref.id;
-    }
+    open.has_upstream = hop->has_upstream;
+    open.upstream = hop->upstream;
+    open.keep = hop->keep;
+    open.dtype = remote->wire;
+    return msg_open_encode(&open, header);
+}
+
+static size_t encode_sync(const struct remote_hop *hop, uint8_t *header) {
+    struct msg_sync sync = {.epoch = hop->remote->epoch, .has_upstream = hop->has_upstream, .upstream = hop->upstream};
+    memcpy(sync.session, hop->remote->id, SESSION_SIZE);
+    memcpy(sync.secret, hop->secret, SECRET_SIZE);
+    return msg_sync_encode(&sync, header);
+}
+
+static void ask(struct remote_hop *hop) {
+    struct peers *peers = hop->remote->peers;
     uint8_t header[MSG_HEADER_MAX];
-    size_t size = msg_open_encode(&open, header);
+    pthread_mutex_lock(&peers->lock);
+    bool opened = hop->opened;
+    size_t size = opened ? encode_sync(hop, header) : encode_open(hop, header);
+    pthread_mutex_unlock(&peers->lock);
     hop->stream = link_stream_new(hop->link);
-    hop->state = HOP_OPENING;
-    enum corolla_status status = link_send(hop->link, hop->stream, LINK_URGENT, MSG_OPEN, header, size, NULL);
+    enum corolla_status status = link_send(hop->link, hop->stream, LINK_URGENT, opened ? MSG_SYNC : MSG_OPEN, header, size, NULL);
     if (status == COROLLA_OK) return;
-    struct corolla_error error;
-    err_set(&error, status, "%s: the queue of its link is full", hop->label);
-    fail_locking(remote, &error, true);
+    char message[160];
+    snprintf(message, sizeof message, "%s: the queue of its link is full", hop->label);
+    pthread_mutex_lock(&peers->lock);
+    hop_fail(hop, status, hop_reason(status), message);
+    pthread_mutex_unlock(&peers->lock);
 }
 
 static void unlink_and_free(struct remote *remote) {
@@ -91,34 +113,41 @@ static void unlink_and_free(struct remote *remote) {
 static void on_hop_dialled(void *user, struct link *link, const struct corolla_error *err) {
     struct remote_hop *hop = user;
     struct remote *remote = hop->remote;
+    hop->dialling = false;
     remote->dials--;
     if (remote->closing) {
         if (remote->dials == 0) unlink_and_free(remote);
         return;
     }
-    if (link == NULL) {
+    pthread_mutex_lock(&remote->peers->lock);
+    bool wanted = hop->asking && !hop->gone;
+    if (wanted && link == NULL) {
         struct corolla_error error = *err;
         err_prefix(&error, error.status, "%s", hop->label);
-        note(remote, hop, error.status);
-        fail_locking(remote, &error, true);
-        return;
+        hop_fail(hop, error.status, hop_reason(error.status), error.message);
     }
+    pthread_mutex_unlock(&remote->peers->lock);
+    if (!wanted || link == NULL) return;
     hop->link = link;
-    send_open(hop);
+    ask(hop);
 }
 
-void remote_loop_open(void *user) {
+void remote_loop_begin(void *user) {
     struct remote *remote = user;
-    struct msg_step *step = &remote->step;
-    step->dtype = remote->wire;
-    step->client = net_self(remote->peers->net)->id;
-    step->n_hops = remote->n_hops - 1;
-    memcpy(step->session, remote->id, SESSION_SIZE);
-    for (uint32_t i = 1; i < remote->n_hops; i++) step->hops[i - 1].node = remote->hops[i].ref;
     remote->next = remote->peers->remotes;
     remote->peers->remotes = remote;
-    remote->dials = remote->n_hops;
-    for (uint32_t i = 0; i < remote->n_hops; i++) net_dial(remote->peers->net, &remote->hops[i].ref, on_hop_dialled, &remote->hops[i]);
+}
+
+void remote_loop_ask(void *user) {
+    struct remote_hop *hop = user;
+    if (hop->link != NULL) {
+        ask(hop);
+        return;
+    }
+    if (hop->dialling) return;
+    hop->dialling = true;
+    hop->remote->dials++;
+    net_dial(hop->remote->peers->net, &hop->ref, on_hop_dialled, hop);
 }
 
 static void send_close(struct link *link, uint32_t stream, const uint8_t session[SESSION_SIZE], const uint8_t secret[SECRET_SIZE]) {
@@ -137,83 +166,134 @@ void remote_on_opened(struct peers *peers, struct link *link, uint32_t stream, c
         return;
     }
     struct remote *remote = find_remote(peers, opened.session);
-    if (remote == NULL) { /* closed meanwhile; it was not opened there yet when the CLOSEs went out */
-        send_close(link, stream, opened.session, opened.secret);
-        return;
-    }
-    struct remote_hop *hop = find_hop(remote, link, stream);
-    if (hop == NULL || hop->state != HOP_OPENING) {
-        link_close(link, COROLLA_PEER_FAULT, "OPENED for nothing that was asked");
-        return;
-    }
-    hop->state = HOP_OPEN;
-    memcpy(hop->secret, opened.secret, SECRET_SIZE);
-    uint32_t index = (uint32_t)(hop - remote->hops);
-    memcpy(index == 0 ? remote->step.secret : remote->step.hops[index - 1].secret, opened.secret, SECRET_SIZE);
+    struct remote_hop *hop = remote == NULL ? NULL : find_hop(remote, link, stream);
     pthread_mutex_lock(&peers->lock);
-    hop->opened = true;
-    if (++remote->n_open == remote->n_hops) pthread_cond_broadcast(&remote->changed);
+    bool asked = hop != NULL && hop->asking && !hop->opened;
+    if (asked) {
+        hop->asking = false;
+        hop->opened = true;
+        hop->synced = (struct msg_synced){.length = 0};
+        memcpy(hop->secret, opened.secret, SECRET_SIZE);
+        pthread_cond_broadcast(&remote->changed);
+    }
     pthread_mutex_unlock(&peers->lock);
+    if (asked) return;
+    if (hop != NULL && hop->opened)
+        link_close(link, COROLLA_PEER_FAULT, "OPENED for nothing that was asked");
+    else /* given up meanwhile */
+        send_close(link, stream, opened.session, opened.secret);
+}
+
+void remote_on_synced(struct peers *peers, struct link *link, uint32_t stream, const struct message *msg) {
+    struct msg_synced synced;
+    struct corolla_error error;
+    if (msg_synced_decode(msg->header, msg->header_size, &synced, &error) != COROLLA_OK) {
+        link_close(link, COROLLA_PEER_FAULT, error.message);
+        return;
+    }
+    struct remote *remote = find_remote(peers, synced.session);
+    struct remote_hop *hop = remote == NULL ? NULL : find_hop(remote, link, stream);
+    if (hop == NULL) return; /* of a stream that was given up */
+    pthread_mutex_lock(&peers->lock);
+    bool wanted = hop->asking && hop->opened && synced.epoch == remote->epoch;
+    bool true_ = synced.length <= remote->base.max_tokens && synced.kept <= synced.length && synced.computed_epoch <= synced.epoch;
+    if (wanted && true_) {
+        hop->asking = false;
+        hop->synced = synced;
+        pthread_cond_broadcast(&remote->changed);
+    }
+    pthread_mutex_unlock(&peers->lock);
+    if (wanted && !true_) peer_fault(hop, "SYNCED that cannot be true");
+}
+
+void remote_loop_drop(void *user) {
+    struct remote_hop *hop = user;
+    if (hop->link != NULL && hop->opened) send_close(hop->link, hop->stream, hop->remote->id, hop->secret);
+    hop->link = NULL;
 }
 
 void remote_loop_close(void *user) {
     struct remote *remote = user;
     remote->closing = true;
-    for (uint32_t i = 0; i < remote->n_hops; i++) {
-        struct remote_hop *hop = &remote->hops[i];
-        if (hop->link != NULL && hop->state == HOP_OPEN) send_close(hop->link, hop->stream, remote->id, hop->secret);
-    }
+    for (struct remote_hop *hop = remote->hops; hop != NULL; hop = hop->next)
+        if (!hop->gone) remote_loop_drop(hop);
     if (remote->dials == 0) unlink_and_free(remote);
 }
 
 /* ---- steps ----------------------------------------------------------------------------------------------------- */
 
-/* The next step that is to be sent, taken out of the ring; false when there is none. */
-static bool take_flight(struct remote *remote, struct msg_step *step, struct body **out_body) {
+/* The next step of a lane that is to be sent, into remote->step; who sends or gets it, or NULL when there is none. */
+static struct remote_hop *take_flight(struct remote *remote, struct lane *lane, enum msg_kind *out_kind, struct body **out_body) {
     struct flight *flight = NULL;
+    struct remote_hop *to = NULL;
+    struct msg_step *step = &remote->step;
     pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < remote->count && flight == NULL; i++) {
-        struct flight *f = &remote->flights[(remote->head + i) % REMOTE_FLIGHTS];
+    for (uint32_t i = 0; i < lane->count && flight == NULL; i++) {
+        struct flight *f = &lane->flights[(lane->head + i) % REMOTE_FLIGHTS];
         if (!f->sent) flight = f;
     }
     if (flight != NULL) {
+        uint32_t first = flight->first;
+        bool replay = first > 0 || lane->from != NULL;
+        to = first > 0 ? lane->hops[first - 1] : replay ? lane->from : lane->hops[0];
+        if (!replay) first++;
+        step->n_hops = lane->n_hops - first;
+        for (uint32_t i = 0; i < step->n_hops; i++) {
+            step->hops[i].node = lane->hops[first + i]->ref;
+            memcpy(step->hops[i].secret, lane->hops[first + i]->secret, SECRET_SIZE);
+        }
+        memcpy(step->secret, to->secret, SECRET_SIZE);
         step->epoch = remote->epoch;
         step->position = flight->position;
         step->n_tokens = flight->n;
         step->n_rows = flight->n_rows;
+        *out_kind = replay ? MSG_REPLAY : MSG_STEP;
         *out_body = flight->body;
         flight->body = NULL;
         flight->sent = true;
     }
     pthread_mutex_unlock(&remote->peers->lock);
-    return flight != NULL;
+    return to;
+}
+
+static void send_lane(struct remote *remote, struct lane *lane) {
+    struct msg_step *step = &remote->step;
+    struct remote_hop *to;
+    enum msg_kind kind;
+    struct body *body;
+    memcpy(step->session, remote->id, SESSION_SIZE);
+    step->dtype = remote->wire;
+    step->client = net_self(remote->peers->net)->id;
+    step->n_timings = 0;
+    while ((to = take_flight(remote, lane, &kind, &body)) != NULL) {
+        if (to->link == NULL) { /* lost; the session knows */
+            if (body != NULL) net_body_free(remote->peers->net, body);
+            continue;
+        }
+        uint8_t header[MSG_HEADER_MAX];
+        size_t size = msg_step_encode(step, header);
+        enum link_priority priority = step->n_tokens <= URGENT_TOKENS_MAX ? LINK_URGENT : LINK_BULK;
+        enum corolla_status status = link_send(to->link, to->stream, priority, kind, header, size, body);
+        if (status == COROLLA_OK) continue;
+        struct corolla_error error;
+        err_set(&error, status, "%s: the queue of its link is full", to->label);
+        pthread_mutex_lock(&remote->peers->lock);
+        fail(remote, &error, false);
+        pthread_mutex_unlock(&remote->peers->lock);
+    }
 }
 
 void remote_loop_send(void *user) {
     struct remote *remote = user;
-    struct remote_hop *first = &remote->hops[0];
-    struct body *body;
-    while (take_flight(remote, &remote->step, &body)) {
-        if (first->link == NULL) { /* lost; the session knows */
-            net_body_free(remote->peers->net, body);
-            continue;
-        }
-        uint8_t header[MSG_HEADER_MAX];
-        size_t size = msg_step_encode(&remote->step, header);
-        enum link_priority priority = remote->step.n_tokens <= URGENT_TOKENS_MAX ? LINK_URGENT : LINK_BULK;
-        enum corolla_status status = link_send(first->link, first->stream, priority, MSG_STEP, header, size, body);
-        if (status == COROLLA_OK) continue;
-        struct corolla_error error;
-        err_set(&error, status, "%s: the queue of its link is full", first->label);
-        fail_locking(remote, &error, false);
-    }
+    send_lane(remote, &remote->chain);
+    send_lane(remote, &remote->spare);
 }
 
 /* The oldest flight takes the result when it is its own. The lock is held. */
-static bool result_take(struct remote *remote, const struct msg_result *result, struct message *msg) {
+static bool result_take(struct remote *remote, struct lane *lane, const struct msg_result *result, struct message *msg) {
     struct flight *flight = NULL;
-    for (uint32_t i = 0; i < remote->count && flight == NULL; i++) {
-        struct flight *f = &remote->flights[(remote->head + i) % REMOTE_FLIGHTS];
+    for (uint32_t i = 0; i < lane->count && flight == NULL; i++) {
+        struct flight *f = &lane->flights[(lane->head + i) % REMOTE_FLIGHTS];
         if (!f->done) flight = f;
     }
     size_t row_bytes = remote->base.n_embd * msg_wire_size(remote->wire);
@@ -230,6 +310,14 @@ static bool result_take(struct remote *remote, const struct msg_result *result, 
     return true;
 }
 
+/* The lane whose last hop this is; NULL: of none. The lock is held. */
+static struct lane *lane_of(struct remote *remote, const struct remote_hop *hop) {
+    struct lane *lanes[] = {&remote->spare, &remote->chain}; /* in a recovery the last hop may be that of both */
+    for (size_t i = 0; i < sizeof lanes / sizeof lanes[0]; i++)
+        if (lanes[i]->count > 0 && lanes[i]->hops[lanes[i]->n_hops - 1] == hop) return lanes[i];
+    return hop == remote->chain.hops[remote->chain.n_hops - 1] ? &remote->chain : NULL;
+}
+
 void remote_on_result(struct peers *peers, struct link *link, uint32_t stream, struct message *msg) {
     struct msg_result result;
     struct corolla_error error;
@@ -239,27 +327,29 @@ void remote_on_result(struct peers *peers, struct link *link, uint32_t stream, s
     }
     struct remote *remote = find_remote(peers, result.session);
     if (remote == NULL) return;
-    struct remote_hop *last = &remote->hops[remote->n_hops - 1];
-    if (find_hop(remote, link, stream) != last) {
-        link_close(link, COROLLA_PEER_FAULT, "RESULT from another hop than the last");
-        return;
-    }
+    struct remote_hop *hop = find_hop(remote, link, stream);
     pthread_mutex_lock(&peers->lock);
     bool stale = result.epoch < remote->epoch || remote->failed;
-    bool taken = stale || result_take(remote, &result, msg);
+    struct lane *lane = hop == NULL ? NULL : lane_of(remote, hop);
+    bool taken = stale || (lane != NULL && result_take(remote, lane, &result, msg));
     pthread_mutex_unlock(&peers->lock);
-    if (!taken) peer_fault(remote, last, "RESULT that fits no step");
+    if (taken) return;
+    if (lane != NULL)
+        peer_fault(hop, "RESULT that fits no step");
+    else
+        link_close(link, COROLLA_PEER_FAULT, "RESULT from another hop than the last");
 }
 
 /* ---- failures -------------------------------------------------------------------------------------------------- */
 
-static const struct remote_hop *find_culprit(const struct remote *remote, const struct msg_failed *failed) {
-    for (uint32_t i = 0; failed->has_culprit && i < remote->n_hops; i++)
-        if (node_id_equal(&remote->hops[i].ref.id, &failed->culprit)) return &remote->hops[i];
+/* The other hop that a failure names. */
+static struct remote_hop *find_culprit(const struct remote *remote, const struct msg_failed *failed) {
+    for (struct remote_hop *hop = remote->hops; failed->has_culprit && hop != NULL; hop = hop->next)
+        if (!hop->gone && node_id_equal(&hop->ref.id, &failed->culprit)) return hop;
     return NULL;
 }
 
-static void describe_failure(const struct remote *remote, const struct remote_hop *hop, const struct msg_failed *failed,
+static void describe_failure(const struct remote_hop *hop, const struct remote_hop *culprit, const struct msg_failed *failed,
                              struct corolla_error *out_error) {
     enum corolla_status status = failed->status == COROLLA_OK ? COROLLA_PEER_FAULT : failed->status;
     const char *text = failed->text[0] != '\0' ? failed->text : corolla_status_message(status);
@@ -268,11 +358,29 @@ static void describe_failure(const struct remote *remote, const struct remote_ho
         snprintf(more, sizeof more, " (%llu tokens of cache left)", (unsigned long long)failed->cache_tokens_left);
     else if (failed->retry_after_ms != 0)
         snprintf(more, sizeof more, " (try again in %u ms)", failed->retry_after_ms);
-    const struct remote_hop *culprit = find_culprit(remote, failed);
     if (culprit != NULL && culprit != hop)
         err_set(out_error, status, "%s: %s (told by %s)%s", culprit->label, text, hop->label, more);
     else
         err_set(out_error, status, "%s: %s%s", hop->label, text, more);
+}
+
+/* What a step that failed at a hop means. The lock is held. */
+static void step_failed(struct remote_hop *hop, struct remote_hop *culprit, const struct corolla_error *error) {
+    struct remote *remote = hop->remote;
+    switch (error->status) {
+    case COROLLA_BUSY: /* it may go better the next time */
+    case COROLLA_NOMEM:
+    case COROLLA_BAD_POSITION:
+    case COROLLA_PEER_LOST: /* whether the culprit is gone is found out by asking it */ fail(remote, error, false); break;
+    case COROLLA_UNSUPPORTED: fail(remote, error, true); break; /* these numbers, on this wire */
+    case COROLLA_FORMAT:                                        /* what came in was not finite */
+        if (culprit != NULL)
+            lose(culprit, error, hop_reason(error->status));
+        else
+            fail(remote, error, true);
+        break;
+    default: lose(hop, error, hop_reason(error->status));
+    }
 }
 
 void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, const struct message *msg) {
@@ -285,30 +393,31 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     struct remote *remote = find_remote(peers, failed.session);
     if (remote == NULL) return;
     struct remote_hop *hop = find_hop(remote, link, stream);
-    if (hop == NULL) {
-        link_close(link, COROLLA_PEER_FAULT, "FAILED for nothing that was asked");
-        return;
-    }
-    describe_failure(remote, hop, &failed, &error);
-    bool for_good = hop->state != HOP_OPEN || error.status == COROLLA_PEER_LOST || error.status == COROLLA_NO_SESSION;
-    const struct remote_hop *culprit = find_culprit(remote, &failed);
+    if (hop == NULL) return; /* of a stream that was given up */
     pthread_mutex_lock(&peers->lock);
-    if (for_good) peer_note(culprit != NULL ? culprit->peer : hop->peer, error.status);
-    if (for_good || failed.epoch >= remote->epoch) fail(remote, &error, for_good);
+    struct remote_hop *culprit = find_culprit(remote, &failed);
+    describe_failure(hop, culprit, &failed, &error);
+    bool of_old = failed.has_culprit && culprit == NULL; /* it was replaced: its link ends as it should */
+    if (hop->asking)
+        hop_fail(hop, error.status, hop_reason(error.status), error.message);
+    else if (of_old)
+        log_debug("failure_of_replaced_hop why=\"%s\"", error.message);
+    else if (failed.epoch >= remote->epoch || error.status == COROLLA_NO_SESSION || error.status == COROLLA_DRAINING)
+        step_failed(hop, culprit, &error);
     pthread_mutex_unlock(&peers->lock);
 }
 
 void remote_on_down(struct peers *peers, const struct link *link, enum corolla_status status, const char *why) {
+    enum corolla_status lost = status == COROLLA_PEER_FAULT || status == COROLLA_TIMEOUT ? status : COROLLA_PEER_LOST;
+    struct corolla_error error;
+    pthread_mutex_lock(&peers->lock);
     for (struct remote *remote = peers->remotes; remote != NULL; remote = remote->next) {
-        for (uint32_t i = 0; i < remote->n_hops; i++) {
-            struct remote_hop *hop = &remote->hops[i];
+        for (struct remote_hop *hop = remote->hops; hop != NULL; hop = hop->next) {
             if (hop->link != link) continue;
             hop->link = NULL;
-            struct corolla_error error;
-            enum corolla_status lost = status == COROLLA_PEER_FAULT ? COROLLA_PEER_FAULT : COROLLA_PEER_LOST;
             err_set(&error, lost, "%s: the connection was lost: %s", hop->label, why == NULL ? "no reason is known" : why);
-            if (status != COROLLA_OK) note(remote, hop, lost);
-            fail_locking(remote, &error, true);
+            if (!hop->gone) lose(hop, &error, hop_reason(lost));
         }
     }
+    pthread_mutex_unlock(&peers->lock);
 }

@@ -14,6 +14,7 @@ void session_init(struct corolla_session *session, const struct session_ops *ops
     session->position = 0;
     session->n_timings = 0;
     session->total_us = 0;
+    session->on_event = NULL;
     atomic_init(&session->cancelled, false);
 }
 
@@ -72,6 +73,11 @@ void corolla_session_cancel(struct corolla_session *session) { atomic_store_expl
 
 void corolla_session_cancel_clear(struct corolla_session *session) {
     atomic_store_explicit(&session->cancelled, false, memory_order_release);
+}
+
+void corolla_session_watch(struct corolla_session *session, corolla_event_fn on_event, void *user) {
+    session->on_event = on_event;
+    session->event_user = user;
 }
 
 enum corolla_status corolla_session_step(struct corolla_session *session, uint32_t position, const int32_t *tokens, uint32_t n,

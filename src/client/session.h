@@ -41,6 +41,8 @@ struct corolla_session {
     atomic_bool cancelled;
     uint32_t n_timings, total_us; /* of the last step */
     struct hop_timing timings[HOPS_MAX];
+    corolla_event_fn on_event; /* NULL: nobody listens */
+    void *event_user;
 };
 
 /* Fills what all kinds share. */

@@ -18,6 +18,8 @@
 #include "client/remote.h"
 
 #define TIMEOUT_DEFAULT_MS 10000
+#define WAIT_DEFAULT_MS 60000
+#define HANG_DEFAULT_MS 4000
 #define OPEN_TRIES 4     /* chains that are tried for one session */
 #define INFO_AGE_MS 5000 /* how old a server's word on its load may be when a session is opened */
 
@@ -66,15 +68,13 @@ enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidde
 
 /* ---- chains ---------------------------------------------------------------------------------------------------- */
 
-/* Remembers the chain for corolla_swarm_chain, and warns once when it is not exact. */
-static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
-    const struct route *route = &choice->route;
+void swarm_remember(struct corolla_swarm *swarm, struct peer *const *peers, const struct route_hop *parts, uint32_t n, bool exact) {
     struct corolla_hop hops[HOPS_MAX];
     pthread_mutex_lock(&swarm->peers->lock);
-    for (uint32_t i = 0; i < route->n_hops; i++) {
-        const struct peer *peer = choice->peers[route->hops[i].server];
+    for (uint32_t i = 0; i < n; i++) {
+        const struct peer *peer = peers[i];
         struct corolla_hop *hop = &hops[i];
-        *hop = (struct corolla_hop){.begin = route->hops[i].begin, .end = route->hops[i].end, .exact = peer->info.exact};
+        *hop = (struct corolla_hop){.begin = parts[i].begin, .end = parts[i].end, .exact = peer->info.exact};
         _Static_assert(sizeof hop->node >= NODE_ID_TEXT && sizeof hop->name >= NAME_SIZE, "a hop holds a node's id and name");
         node_id_format(&peer->ref.id, hop->node);
         snprintf(hop->name, sizeof hop->name, "%s", peer->info.name);
@@ -83,19 +83,26 @@ static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
     }
     pthread_mutex_unlock(&swarm->peers->lock);
     pthread_mutex_lock(&swarm->lock);
-    memcpy(swarm->hops, hops, route->n_hops * sizeof *hops);
-    swarm->n_hops = route->n_hops;
-    swarm->exact = route->exact;
-    bool warn = !route->exact && !swarm->warned;
+    memcpy(swarm->hops, hops, n * sizeof *hops);
+    swarm->n_hops = n;
+    swarm->exact = exact;
+    bool warn = !exact && !swarm->warned;
     swarm->warned |= warn;
     pthread_mutex_unlock(&swarm->lock);
-    if (warn) log_warn("chain.inexact hops=%u reason=\"no exact chain covers all blocks, or the wire has 16 bits\"", route->n_hops);
+    if (warn) log_warn("chain.inexact hops=%u reason=\"no exact chain covers all blocks, or the wire has 16 bits\"", n);
+}
+
+static void remember(struct corolla_swarm *swarm, const struct choice *choice) {
+    const struct route *route = &choice->route;
+    struct peer *peers[HOPS_MAX];
+    for (uint32_t i = 0; i < route->n_hops; i++) peers[i] = choice->peers[route->hops[i].server];
+    swarm_remember(swarm, peers, route->hops, route->n_hops, route->exact);
 }
 
 /* again: after a server failed or refused, when only others will do. */
 static enum corolla_status choose(struct corolla_swarm *swarm, uint32_t max_tokens, bool again, struct choice *out_choice,
                                   struct corolla_error *err) {
-    struct choose_config config = {.tokens = max_tokens, .wire = swarm->wire, .exact = swarm->want_exact, .forgive = !again};
+    struct choose_config config = {.whole = true, .tokens = max_tokens, .wire = swarm->wire, .exact = swarm->want_exact, .forgive = !again};
     config.model = swarm->peers->model;
     config.n_blocks = swarm->peers->n_blocks;
     config.age_ms = INFO_AGE_MS;
@@ -175,6 +182,7 @@ static enum corolla_status open_remote(struct corolla_swarm *swarm, const struct
     peers.n_embd = info->n_embd;
     peers.n_blocks = info->n_blocks;
     peers.lan = config->lan;
+    peers.hang_ms = config->hang_ms == 0 ? HANG_DEFAULT_MS : config->hang_ms;
     peers.model = model_file_id(swarm->model->file);
     enum corolla_status status = peers_open(&swarm->peers, &peers, err);
     if (status == COROLLA_OK) status = choose(swarm, 0, false, &choice, err);
@@ -196,6 +204,7 @@ enum corolla_status corolla_swarm_open(struct corolla_swarm **out_swarm, struct 
     swarm->wire = config->wire;
     swarm->want_exact = config->exact;
     swarm->timeout_ms = config->timeout_ms == 0 ? TIMEOUT_DEFAULT_MS : config->timeout_ms;
+    swarm->wait_ms = config->wait_ms == 0 ? WAIT_DEFAULT_MS : config->wait_ms;
     struct engine_config engine = {.threads = config->threads, .device = config->device, .fast = config->fast, .awake = config->local};
     if (engine.threads == 0 && !config->local) engine.threads = 1;
     enum corolla_status status = engine_new(&swarm->engine, &engine, err);

@@ -11,6 +11,7 @@
 #include "model/span.h"
 #include "swarm/route.h"
 
+struct peer;
 struct peers;
 
 struct turnstile { /* a lock that keeps its order */
@@ -23,7 +24,7 @@ struct corolla_swarm {
     struct corolla_model *model; /* borrowed */
     enum corolla_wire wire;
     bool want_exact;
-    uint32_t timeout_ms;
+    uint32_t timeout_ms, wait_ms;
     struct engine *engine;
     struct edges *edges;
     struct turnstile turnstile; /* in front of the engine */
@@ -47,5 +48,8 @@ enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidde
                                  struct corolla_error *err);
 void swarm_engine_enter(struct corolla_swarm *swarm);
 void swarm_engine_leave(struct corolla_swarm *swarm);
+
+/* Remembers a chain for corolla_swarm_chain(), and warns once when it is not exact. parts: their blocks; peers [n]. */
+void swarm_remember(struct corolla_swarm *swarm, struct peer *const *peers, const struct route_hop *parts, uint32_t n, bool exact);
 
 #endif

@@ -1,0 +1,368 @@
+/* recover.c - a run goes on after one or several of its servers failed, with the same tokens. See docs/RECOVERY.md.
+ *
+ *   1. A higher epoch: what is still under way of the old one vanishes.
+ *   2. SYNC to all hops: who answers still has the session, and says how far it came. Who does not is lost.
+ *   3. Others are chosen for exactly the blocks of the lost ones, and opened. Nobody has them: wait, and ask again.
+ *   4. The rows that the new ones lack are sent to them again by the hop before, which has kept them, or made by the client from the tokens.
+ *   5. The run goes on where its results end; hops that had come further only send what they have kept.
+ *
+ * Any of these may fail in its turn: then it begins again. Caller's thread.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "client/remote.h"
+
+#define REDIAL_MS 500     /* for a hop whose link ended, while others answer */
+#define REDIAL_ALL_MS 1500 /* when all links ended: it is likely to be our own network */
+#define SYNC_BASE_MS 2000 /* for a hop with a link; a turn that computes ends first */
+#define SYNC_FACTOR 20    /* times what its turn takes, by what it says of itself */
+#define CHOOSE_MS 3000
+#define LOOK_AGAIN_MS 500 /* while nobody has the blocks */
+#define BUSY_MS 250       /* before a hop that was full is asked again */
+
+struct loss { /* for the report */
+    char node[NODE_ID_TEXT];
+    uint32_t begin, end;
+    const char *reason;
+};
+
+struct recovery {
+    struct remote *remote;
+    const struct session_run *run;
+    uint64_t start_us, deadline_us;
+    bool told_waiting;
+    uint32_t n_losses;
+    struct loss losses[HOPS_MAX];
+    uint32_t n_cuts; /* hops whose links ended; they may come back */
+    struct remote_hop *cuts[HOPS_MAX];
+    struct remote_hop *late; /* who was too slow for a step, and is left if there is another */
+};
+
+void recover_raise_epoch(struct remote *remote) {
+    pthread_mutex_lock(&remote->peers->lock);
+    remote->epoch++;
+    remote->failed = remote->fatal = false;
+    remote_drop_bodies(remote);
+    pthread_mutex_unlock(&remote->peers->lock);
+}
+
+/* ---- how far the hops are -------------------------------------------------------------------------------------- */
+
+/* Positions that a hop has computed as the session has them now: what came before a rollback does not count behind it. */
+static uint32_t valid_length(const struct remote *remote, const struct remote_hop *hop) {
+    const struct msg_synced *s = &hop->synced;
+    return s->computed_epoch >= remote->lineage || s->length < remote->rolled ? s->length : remote->rolled;
+}
+
+static uint32_t kept_length(const struct remote *remote, const struct remote_hop *hop) {
+    uint32_t valid = valid_length(remote, hop);
+    return hop->synced.kept < valid ? hop->synced.kept : valid;
+}
+
+/* ---- who is still there ---------------------------------------------------------------------------------------- */
+
+static uint32_t sync_ms(const struct remote_hop *hop) {
+    float per_s = hop->peer->info.decode_tokens_per_s;
+    return SYNC_BASE_MS + (per_s > 0 ? (uint32_t)(SYNC_FACTOR * REMOTE_CHUNK * 1000.0f / per_s) : 0);
+}
+
+/* Whether a hop that is down may have the session still: its link ended, and nothing worse is known. Who is silent while others talk
+ * hangs, and so would a dial; it is asked when there is nobody else. */
+static bool may_be_there(const struct remote_hop *hop, bool others_talk, bool again) {
+    enum corolla_status status = hop->error.status;
+    return hop->opened && (status == COROLLA_PEER_LOST || (status == COROLLA_TIMEOUT && (again || !others_talk)));
+}
+
+/* Asks all hops that may answer. Afterwards those that are lost are down. again: not for the first time. */
+static enum corolla_status find_lost(struct remote *remote, bool again) {
+    struct lane *chain = &remote->chain;
+    struct remote_hop *linked[HOPS_MAX], *cut[HOPS_MAX];
+    uint32_t n_linked = 0, n_cut = 0, longest_ms = 0;
+    pthread_mutex_lock(&remote->peers->lock);
+    for (uint32_t i = 0; i < chain->n_hops; i++) {
+        struct remote_hop *hop = chain->hops[i];
+        if (!hop->down)
+            linked[n_linked++] = hop;
+        else
+            cut[n_cut++] = hop;
+    }
+    uint32_t n_down = n_cut;
+    n_cut = 0;
+    for (uint32_t i = 0; i < n_down; i++)
+        if (may_be_there(cut[i], n_linked > 0, again)) cut[n_cut++] = cut[i];
+    pthread_mutex_unlock(&remote->peers->lock);
+    for (uint32_t i = 0; i < n_linked; i++)
+        if (sync_ms(linked[i]) > longest_ms) longest_ms = sync_ms(linked[i]);
+    hops_ask_begin(remote, linked, n_linked);
+    hops_ask_begin(remote, cut, n_cut);
+    hops_wait(remote, cut, n_cut, n_linked > 0 ? REDIAL_MS : REDIAL_ALL_MS, NULL);
+    hops_wait(remote, linked, n_linked, longest_ms, NULL);
+    return session_cancelled(&remote->base) ? COROLLA_CANCELLED : COROLLA_OK;
+}
+
+static void note_loss(struct recovery *r, struct remote_hop *hop) {
+    hop_blame(r->remote, hop, hop->error.status);
+    if (r->n_losses == HOPS_MAX) return;
+    struct loss *loss = &r->losses[r->n_losses++];
+    *loss = (struct loss){.begin = hop->begin, .end = hop->end, .reason = hop->reason};
+    node_id_format(&hop->ref.id, loss->node);
+}
+
+/* The first hop that has not computed what was waited for, while the one before has. */
+static struct remote_hop *find_late(struct remote *remote) {
+    struct lane *chain = &remote->chain;
+    for (uint32_t i = 0; i < chain->n_hops; i++)
+        if (valid_length(remote, chain->hops[i]) <= remote->base.position) return chain->hops[i];
+    return chain->hops[chain->n_hops - 1];
+}
+
+/* ---- others in their place ------------------------------------------------------------------------------------- */
+
+static void tell(const struct recovery *r, const struct corolla_event *event) {
+    const struct corolla_session *session = &r->remote->base;
+    log_info("session kind=%d node=%.16s blocks=%u:%u reason=\"%s\" position=%u pause_ms=%.0f why=\"%s\"", (int)event->kind, event->node,
+             event->begin, event->end, event->reason != NULL ? event->reason : "", event->position, event->pause_ms,
+             event->text != NULL ? event->text : "");
+    if (session->on_event != NULL) session->on_event(session->event_user, event);
+}
+
+/* Until the swarm changes, or so long. */
+static void pause_ms(struct remote *remote, uint32_t ms) {
+    struct peers *peers = remote->peers;
+    pthread_mutex_lock(&peers->lock);
+    peers_cond_wait(&peers->changed, &peers->lock, UINT64_MAX / 2, ms);
+    pthread_mutex_unlock(&peers->lock);
+}
+
+/* Nobody has the blocks: waits a moment for the swarm to change. */
+static void wait_for_servers(struct recovery *r, uint32_t begin, uint32_t end, const struct corolla_error *why) {
+    if (!r->told_waiting)
+        tell(r, &(struct corolla_event){.kind = COROLLA_EVENT_WAITING,
+                                        .begin = begin,
+                                        .end = end,
+                                        .text = why->message,
+                                        .position = r->remote->base.position});
+    r->told_waiting = true;
+    pause_ms(r->remote, LOOK_AGAIN_MS);
+}
+
+/* Chooses and opens servers for the hops [index, index + n) of the chain, and puts them there. */
+static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t n, struct corolla_error *err) {
+    struct remote *remote = r->remote;
+    struct lane *chain = &remote->chain;
+    struct remote_hop *hops[HOPS_MAX], *old[HOPS_MAX];
+    uint32_t n_new = 0, begin = chain->hops[index]->begin, end = chain->hops[index + n - 1]->end;
+    memcpy(old, &chain->hops[index], n * sizeof(struct remote_hop *));
+    enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, hops, &n_new, err);
+    if (status != COROLLA_OK) return status;
+    for (uint32_t i = 0; i < n_new; i++) {
+        hops[i]->keep = hops[i]->end < remote->peers->n_blocks;
+        hops[i]->has_upstream = i > 0 || index > 0;
+        if (hops[i]->has_upstream) hops[i]->upstream = i > 0 ? hops[i - 1]->ref.id : chain->hops[index - 1]->ref.id;
+    }
+    status = hops_ask(remote, hops, n_new, remote->swarm->timeout_ms, err);
+    for (uint32_t i = 0; i < n_new && status != COROLLA_CANCELLED; i++)
+        hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
+    if (status == COROLLA_OK && !chain_splice(remote, index, n, hops, n_new))
+        status = err_set(err, COROLLA_NO_CHAIN, "a chain has at most %d servers", HOPS_MAX);
+    if (status != COROLLA_OK) {
+        hops_drop(remote, hops, n_new);
+        return status;
+    }
+    for (uint32_t i = 0; i < n; i++) note_loss(r, old[i]);
+    hops_drop(remote, old, n);
+    return COROLLA_OK;
+}
+
+/* Replaces all runs of hops that are down; the error of the first that could not be, with its blocks. */
+static enum corolla_status replace_lost(struct recovery *r, uint32_t *out_begin, uint32_t *out_end, struct corolla_error *err) {
+    struct remote *remote = r->remote;
+    struct lane *chain = &remote->chain;
+    for (uint32_t i = 0; i < chain->n_hops; i++) {
+        uint32_t n = 0;
+        while (i + n < chain->n_hops && hop_down(remote, chain->hops[i + n])) n++;
+        if (n == 0) continue;
+        *out_begin = chain->hops[i]->begin;
+        *out_end = chain->hops[i + n - 1]->end;
+        uint32_t before = chain->n_hops;
+        enum corolla_status status = replace(r, i, n, err);
+        if (status != COROLLA_OK) return status;
+        i += n + chain->n_hops - before - 1;
+    }
+    return COROLLA_OK;
+}
+
+/* ---- what they lack -------------------------------------------------------------------------------------------- */
+
+/* The rows [begin, end) through the hops [first, first + n) of the chain, to nobody behind them. */
+static enum corolla_status replay(struct recovery *r, uint32_t first, uint32_t n, uint32_t begin, uint32_t end, struct corolla_error *err) {
+    struct remote *remote = r->remote;
+    struct lane *spare = &remote->spare, *chain = &remote->chain;
+    enum corolla_status status = COROLLA_OK;
+    pthread_mutex_lock(&remote->peers->lock);
+    spare->from = first > 0 ? chain->hops[first - 1] : NULL;
+    spare->n_hops = n;
+    memcpy(spare->hops, &chain->hops[first], n * sizeof(struct remote_hop *));
+    pthread_mutex_unlock(&remote->peers->lock);
+    for (uint32_t next = begin, done = begin; status == COROLLA_OK && done < end;) {
+        if (next < end && spare->count < REMOTE_FLIGHTS) {
+            uint32_t rows = lane_chunk(remote, next, end);
+            status = lane_launch(remote, spare, next, rows, 0, 0, err);
+            next += rows;
+            continue;
+        }
+        struct flight flight;
+        status = lane_wait(remote, spare, &flight, err);
+        if (status != COROLLA_OK) break;
+        done = flight.position + flight.n;
+        if (r->run->progress != NULL) r->run->progress(r->run->user, "recovery", done - begin, end - begin);
+    }
+    if (status != COROLLA_OK) return status;
+    pthread_mutex_lock(&remote->peers->lock);
+    for (uint32_t i = first; i < first + n; i++) {
+        struct remote_hop *hop = chain->hops[i];
+        hop->synced.length = end;
+        hop->synced.kept = hop->keep ? end : 0;
+        hop->synced.computed_epoch = remote->epoch;
+    }
+    pthread_mutex_unlock(&remote->peers->lock);
+    return COROLLA_OK;
+}
+
+/* Brings every hop to the position of the session. */
+static enum corolla_status rebuild(struct recovery *r, struct corolla_error *err) {
+    struct remote *remote = r->remote;
+    struct lane *chain = &remote->chain;
+    uint32_t end = remote->base.position;
+    for (uint32_t i = 0; i < chain->n_hops; i++) {
+        uint32_t first = i, begin = end;
+        for (; i < chain->n_hops && valid_length(remote, chain->hops[i]) < end; i++)
+            if (valid_length(remote, chain->hops[i]) < begin) begin = valid_length(remote, chain->hops[i]);
+        if (i == first) continue;
+        uint32_t n = i - first;
+        for (; first > 0 && kept_length(remote, chain->hops[first - 1]) < end; first--, n++) /* it has to compute them once more */
+            if (kept_length(remote, chain->hops[first - 1]) < begin) begin = kept_length(remote, chain->hops[first - 1]);
+        enum corolla_status status = replay(r, first, n, begin, end, err);
+        if (status != COROLLA_OK) return status;
+        i--;
+    }
+    for (uint32_t i = 0; i < chain->n_hops; i++) chain->hops[i]->ahead = kept_length(remote, chain->hops[i]);
+    return COROLLA_OK;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------- */
+
+static bool chain_exact(const struct remote *remote) {
+    const struct lane *chain = &remote->chain;
+    bool exact = remote->wire == COROLLA_WIRE_F32;
+    for (uint32_t i = 0; i < chain->n_hops; i++)
+        exact = exact && chain->hops[i]->exact && chain->hops[i]->arithmetic_class == chain->hops[0]->arithmetic_class;
+    return exact;
+}
+
+static void remember_chain(struct remote *remote) {
+    struct peer *peers[HOPS_MAX];
+    struct route_hop parts[HOPS_MAX];
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
+        const struct remote_hop *hop = remote->chain.hops[i];
+        peers[i] = hop->peer;
+        parts[i] = (struct route_hop){.begin = hop->begin, .end = hop->end};
+    }
+    swarm_remember(remote->swarm, peers, parts, remote->chain.n_hops, chain_exact(remote));
+}
+
+/* Those that are down before anything was tried. */
+static void note_cuts(struct recovery *r) {
+    for (uint32_t i = 0; i < r->remote->chain.n_hops; i++)
+        if (hop_down(r->remote, r->remote->chain.hops[i])) r->cuts[r->n_cuts++] = r->remote->chain.hops[i];
+}
+
+/* A hop that was only cut off, and came back with its session. */
+static void note_return(struct recovery *r, struct remote_hop *hop) {
+    if (r->n_losses == HOPS_MAX) return;
+    struct loss *loss = &r->losses[r->n_losses++];
+    *loss = (struct loss){.begin = hop->begin, .end = hop->end};
+    loss->reason = r->n_cuts == r->remote->chain.n_hops ? "own network" : "connection";
+    node_id_format(&hop->ref.id, loss->node);
+}
+
+static void report(struct recovery *r) {
+    struct remote *remote = r->remote;
+    if (r->n_losses > 0) remember_chain(remote);
+    for (uint32_t i = 0; i < r->n_cuts; i++)
+        if (!r->cuts[i]->gone) note_return(r, r->cuts[i]);
+    for (uint32_t i = 0; i < r->n_losses; i++) {
+        struct corolla_event event = {.kind = COROLLA_EVENT_RECOVERED,
+                                      .begin = r->losses[i].begin,
+                                      .end = r->losses[i].end,
+                                      .reason = r->losses[i].reason,
+                                      .position = remote->base.position,
+                                      .pause_ms = (double)(clock_us() - r->start_us) / 1000,
+                                      .exact = chain_exact(remote)};
+        snprintf(event.node, sizeof event.node, "%s", r->losses[i].node);
+        tell(r, &event);
+    }
+}
+
+/* One try: sync, replace, rebuild. */
+static enum corolla_status try_once(struct recovery *r, bool timed_out, bool again, struct corolla_error *err) {
+    struct remote *remote = r->remote;
+    uint32_t begin = 0, end = 0;
+    recover_raise_epoch(remote);
+    if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err);
+    bool all_there = true;
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++) all_there = all_there && !hop_down(remote, remote->chain.hops[i]);
+    if (all_there && timed_out) {
+        r->late = find_late(remote);
+        pthread_mutex_lock(&remote->peers->lock);
+        hop_fail(r->late, COROLLA_TIMEOUT, "too slow", "a step took too long");
+        pthread_mutex_unlock(&remote->peers->lock);
+        all_there = false;
+    }
+    if (!all_there) {
+        enum corolla_status status = replace_lost(r, &begin, &end, err);
+        if (status != COROLLA_OK && r->late != NULL) { /* better a slow one than none */
+            pthread_mutex_lock(&remote->peers->lock);
+            r->late->down = false;
+            pthread_mutex_unlock(&remote->peers->lock);
+            r->late = NULL;
+            return COROLLA_BUSY;
+        }
+        if (status == COROLLA_NO_CHAIN) err_set(err, status, "no other server has blocks %u:%u now", begin, end);
+        if (status != COROLLA_OK && status != COROLLA_CANCELLED) wait_for_servers(r, begin, end, err);
+        if (status != COROLLA_OK) return status;
+        r->late = NULL;
+        if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err); /* they have other neighbours now */
+        for (uint32_t i = 0; i < remote->chain.n_hops; i++)
+            if (hop_down(remote, remote->chain.hops[i])) return COROLLA_PEER_LOST;
+    }
+    return rebuild(r, err);
+}
+
+enum corolla_status recover(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
+    struct recovery r = {.remote = remote, .run = run, .start_us = clock_us()};
+    r.deadline_us = r.start_us + (uint64_t)remote->swarm->wait_ms * 1000;
+    struct corolla_error first = *err;
+    handover_end(remote);
+    note_cuts(&r);
+    if (first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
+    for (bool again = false;; again = true) {
+        struct corolla_error error = {.status = COROLLA_OK};
+        enum corolla_status status = try_once(&r, !again && first.status == COROLLA_TIMEOUT, again, &error);
+        if (status == COROLLA_OK) break;
+        if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM) {
+            *err = error;
+            return status;
+        }
+        if (clock_us() >= r.deadline_us) {
+            *err = error.status != COROLLA_OK ? error : first;
+            return err->status;
+        }
+    }
+    report(&r);
+    return COROLLA_OK;
+}
