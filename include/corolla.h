@@ -311,7 +311,7 @@ struct corolla_server;
 struct corolla_server_config {
     uint32_t begin, end;          /* the span; end 0: chosen where the swarm needs it most, and left when it needs another more */
     uint32_t n_blocks;            /* how many blocks to host when the span is not given; 0: as many as fit */
-    uint64_t memory_max;          /* bytes of weights and KV together; 0: what is free */
+    uint64_t memory_max;          /* bytes of weights, KV and what sessions keep, together; 0: what is free */
     const char *listen;           /* HOST:PORT, port 0 takes a free one; [::] is all interfaces over IPv6 and IPv4 */
     const char *const *announces; /* addresses told to others in the place of the one listened on */
     size_t n_announces;
@@ -339,7 +339,10 @@ COROLLA_API void corolla_server_span(const struct corolla_server *server, uint32
 COROLLA_API const char *corolla_server_why(const struct corolla_server *server);
 /* Paused, a server goes on with its sessions and takes no new ones; others see it as draining. Any thread. */
 COROLLA_API void corolla_server_pause(struct corolla_server *server, bool paused);
-/* Finishes the running step, tells the peers and frees the server. */
+/* Sessions that somebody waits for: a step is under way, or came within the last 5 s. Any thread. */
+COROLLA_API uint32_t corolla_server_active(const struct corolla_server *server);
+/* Leaves the swarm: takes no new sessions, goes on with the active ones until their clients have found other servers, 30 s at most, then
+ * frees the server. */
 COROLLA_API void corolla_server_stop(struct corolla_server *server);
 
 /* ---- identity -------------------------------------------------------------------------------------------------- */

@@ -58,6 +58,7 @@ bool row_log_put(struct row_log *log, uint32_t position, uint32_t n, const void 
         memcpy(to, from + done * log->row_size, run * log->row_size);
         log->length = position + done + run;
     }
+    if (!ok && log->length > position) log->length = position;
     pthread_mutex_unlock(&log->lock);
     return ok;
 }

@@ -78,6 +78,8 @@ static int serve(struct corolla_model *model, struct serve *s, const sigset_t *s
         fprintf(stderr, number == SIGUSR1 ? "paused: no new sessions until SIGUSR2\n" : "resumed\n");
     }
     pthread_sigmask(SIG_UNBLOCK, signals, NULL); /* a second signal ends at once */
+    uint32_t active = corolla_server_active(server);
+    if (active > 0) fprintf(stderr, "leaving: %u session%s elsewhere\n", active, active == 1 ? " goes on" : "s go on");
     corolla_server_stop(server);
     return EXIT_GOOD;
 }

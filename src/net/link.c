@@ -294,6 +294,7 @@ static void got_goodbye(struct link *link) {
     memcpy(text, r->control + 2, size);
     text[size] = 0; /* the receiver let GOODBYE_TEXT_MAX bytes in at most */
     link->deaf = true;
+    link->left = said == COROLLA_OK;
     link_fail(link, status, "the peer closed the link (%s): %s", corolla_status_name(said), text);
 }
 
@@ -321,6 +322,7 @@ void link_control(struct link *link) {
 
 const struct node_ref *link_peer(const struct link *link) { return &link->peer; }
 const char *link_address(const struct link *link) { return link->address; }
+bool link_left(const struct link *link) { return link->left; }
 uint64_t link_features(const struct link *link) { return link->features; }
 uint32_t link_rtt_us(const struct link *link) { return link->rtt_us; }
 void *link_user(const struct link *link) { return link->user; }

@@ -28,6 +28,7 @@ struct link {
     unsigned writing; /* chunks that are with libuv */
     bool mute;        /* a write failed: the end is about to be read */
     bool deaf;        /* the peer said GOODBYE: there is nobody to answer to */
+    bool left;        /* with OK */
     struct tls *tls;
     struct account *account;
     struct streams streams;

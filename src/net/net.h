@@ -103,6 +103,7 @@ struct link *net_find(struct net *net, const struct node_id *id);
 
 const struct node_ref *link_peer(const struct link *link);
 const char *link_address(const struct link *link); /* of the socket */
+bool link_left(const struct link *link);           /* the peer ended it with GOODBYE(OK): it just leaves */
 uint64_t link_features(const struct link *link);   /* common to both sides */
 uint32_t link_rtt_us(const struct link *link);     /* smoothed, from pings; 0: not known */
 void *link_user(const struct link *link);

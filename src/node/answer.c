@@ -11,9 +11,15 @@
 #define RETRY_NO_CACHE_MS 5000 /* sessions are longer */
 
 static void tell(struct node *node, struct link *link, uint32_t stream, enum msg_kind kind, size_t header_size) {
+    if (!link) return; /* of a session whose client has lost its link: SYNC will tell where it stands */
     enum corolla_status status = link_send(link, stream, LINK_URGENT, kind, node->header, header_size, NULL);
     if (status != COROLLA_OK && status != COROLLA_PEER_LOST)
         log_debug("answer_lost peer=%s kind=%d status=%s", link_address(link), (int)kind, corolla_status_name(status));
+}
+
+void answer_drain(struct node *node, struct link *link) {
+    struct msg_drain drain = {.leaving = node_is_leaving(node)};
+    tell(node, link, link_stream_new(link), MSG_DRAIN, msg_drain_encode(&drain, node->header));
 }
 
 static uint64_t tokens_left(const struct node *node) { return node->host ? span_kv_tokens_left(node->host->span) : 0; }
@@ -50,6 +56,7 @@ void answer_result(struct node *node, struct step *step) {
                                 .n_rows = step->n_rows,
                                 .dtype = step->wire,
                                 .n_timings = step->n_timings};
+    if (!session->link) return;
     memcpy(result.session, session->id, SESSION_SIZE);
     memcpy(result.timings, step->timings, step->n_timings * sizeof *step->timings);
     struct body *body = step->body;
@@ -72,13 +79,22 @@ void answer_failed(struct node *node, struct link *link, uint32_t stream, const 
     if (error->status == COROLLA_NO_CACHE) failed.retry_after_ms = RETRY_NO_CACHE_MS;
     failed.has_culprit = about->culprit != NULL;
     if (about->culprit) failed.culprit = *about->culprit;
-    log_debug("refused peer=%s status=%s position=%u why=\"%s\"", link_address(link), corolla_status_name(error->status), about->position,
-              error->message);
+    log_debug("refused peer=%s status=%s position=%u why=\"%s\"", link ? link_address(link) : "none", corolla_status_name(error->status),
+              about->position, error->message);
     tell(node, link, stream, MSG_FAILED, msg_failed_encode(&failed, node->header));
+}
+
+void answer_synced(struct node *node, const struct session *session) {
+    const struct lane *lane = &session->lane;
+    struct msg_synced synced = {.epoch = session->epoch, .length = lane->length, .computed_epoch = lane->epoch};
+    memcpy(synced.session, session->id, SESSION_SIZE);
+    if (lane->kept) synced.kept = row_log_length(lane->kept);
+    tell(node, session->link, session->stream, MSG_SYNCED, msg_synced_encode(&synced, node->header));
 }
 
 void answer_step_failed(struct node *node, const struct step *step, const struct corolla_error *error) {
     const struct session *session = step->session;
     struct answer_about about = {.session = session->id, .epoch = step->epoch, .position = step->position};
+    if (error->status == COROLLA_FORMAT && step->from_upstream) about.culprit = &session->upstream;
     answer_failed(node, session->link, session->stream, &about, error);
 }

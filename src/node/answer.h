@@ -1,15 +1,19 @@
-/* answer.h - what a server tells: INFO, OPENED, RESULT, FAILED. Loop thread.
+/* answer.h - what a server tells: DRAIN, INFO, OPENED, RESULT, FAILED, SYNCED. Loop thread.
  *
- * Answers for a session go on the link and the stream on which its OPEN came. An answer that its link does not take any more is lost;
- * the link's end, which follows, ends the session.
+ * Answers for a session go on the link and the stream on which its OPEN, or its last SYNC, came. An answer that its link does not take any
+ * more is lost, and so is one while the client has no link.
  */
 #ifndef COROLLA_NODE_ANSWER_H
 #define COROLLA_NODE_ANSWER_H
 
 #include "node/node.h"
 
+/* Takes no new sessions, and whether those that are here should go on elsewhere. */
+void answer_drain(struct node *node, struct link *link);
 void answer_info(struct node *node, struct link *link, uint32_t stream);
 void answer_opened(struct node *node, const struct session *session);
+/* What the session has; none of its steps is under way. */
+void answer_synced(struct node *node, const struct session *session);
 /* A step that was computed here as the last hop; takes its body. */
 void answer_result(struct node *node, struct step *step);
 

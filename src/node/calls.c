@@ -1,4 +1,5 @@
 /* calls.c - what the thread that controls a node asks of it. Each call runs on the loop thread and returns when it is done. */
+#include "base/clock.h"
 #include "base/err.h"
 #include "node/answer.h"
 
@@ -90,14 +91,15 @@ struct host *node_give(struct node *node) {
     return r.host;
 }
 
+bool node_is_leaving(const struct node *node) { return (node->drain & (NODE_DRAIN_MOVING | NODE_DRAIN_LEAVING)) != 0; }
+
 void node_drain(struct node *node, enum node_drain why, bool on) {
-    bool was = node->limits.draining;
+    bool was = node->limits.draining, was_leaving = node_is_leaving(node);
     node->drain = on ? node->drain | why : node->drain & ~(unsigned)why;
     node->limits.draining = node->drain != 0;
     announce(node);
-    if (was || !node->limits.draining) return;
-    for (struct peer *peer = node->peers; peer; peer = peer->next)
-        link_send(peer->link, link_stream_new(peer->link), LINK_URGENT, MSG_DRAIN, NULL, 0, NULL);
+    if (!node->limits.draining || (was && was_leaving == node_is_leaving(node))) return;
+    for (struct peer *peer = node->peers; peer; peer = peer->next) answer_drain(node, peer->link);
 }
 
 static void do_drain(void *user) {
@@ -123,3 +125,16 @@ static void do_evict(void *user) {
 }
 
 void node_evict(struct node *node) { node_call(node, do_evict, &(struct request){.node = node}); }
+
+static void do_count(void *user) {
+    struct request *r = user;
+    uint64_t now_ms = clock_life_ms();
+    const struct sessions *table = &r->node->sessions;
+    for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s)) r->n += sessions_is_active(s, now_ms);
+}
+
+uint32_t node_active(struct node *node) {
+    struct request r = {.node = node};
+    node_call(node, do_count, &r);
+    return r.n;
+}

@@ -162,6 +162,10 @@ static void take_item(struct compute *c, struct step *step, const struct batch_i
             return;
         }
     }
+    if (lane->kept && !row_log_put(lane->kept, item->position, item->n, rows)) {
+        err_set(&step->error, COROLLA_NOMEM, "out of memory to keep the output of blocks %u:%u", lane->begin, lane->end);
+        return;
+    }
     step->n_done += item->n;
     if (step->n_done == step->n_tokens) end_step(c, step);
 }
@@ -196,6 +200,17 @@ static uint32_t compute_batch(struct compute *c, uint32_t n, uint32_t *out_items
     return rows;
 }
 
+/* What the session has after a turn of its step. */
+static void settle_lane(struct lane *lane, const struct step *step) {
+    if (step->error.status == COROLLA_OK) {
+        lane->length = step->position + step->n_done;
+        lane->epoch = step->epoch;
+    } else if (step->position < lane->length) { /* what stood there is not to be trusted any more */
+        lane->length = step->position;
+        if (lane->kept) row_log_put(lane->kept, lane->length, 0, NULL);
+    }
+}
+
 static void compute_turn(struct compute *c, uint32_t n) {
     uint64_t begin_us = clock_us();
     for (uint32_t i = 0; i < n; i++)
@@ -204,11 +219,7 @@ static void compute_turn(struct compute *c, uint32_t n) {
     uint32_t us = between_us(begin_us, clock_us());
     for (uint32_t i = 0; i < n; i++) {
         struct step *step = c->turn[i];
-        struct lane *lane = step->lane;
-        if (step->error.status == COROLLA_OK)
-            lane->length = step->position + step->n_done;
-        else if (step->position < lane->length)
-            lane->length = step->position; /* what stood there is not to be trusted any more */
+        settle_lane(step->lane, step);
         step->compute_us += us;
         step->turn_items = 0;
     }

@@ -12,15 +12,18 @@
 #ifndef COROLLA_NODE_COMPUTE_H
 #define COROLLA_NODE_COMPUTE_H
 
+#include "base/row_log.h"
 #include "model/span.h"
 #include "node/step.h"
 
 struct compute;
 
-struct lane {      /* zeroed by its owner, then kv, begin and end are set; all else belongs to compute.c */
-    struct kv *kv; /* of the session; not closed while steps of it are out */
+struct lane {             /* zeroed by its owner, then kv, kept, begin and end are set; all else belongs to compute.c */
+    struct kv *kv;        /* of the session; not closed while steps of it are out */
+    struct row_log *kept; /* the output rows of all positions that are filled; NULL: they are not kept */
     uint32_t begin, end;
-    uint32_t length;           /* compute thread only: positions that are filled with what the session's steps meant */
+    uint32_t length;           /* positions that are filled with what the session's steps meant; compute thread, or no step is out */
+    uint32_t epoch;            /* of the step that was computed last; like length */
     struct step *first, *last; /* waiting */
     struct lane *prev, *next;  /* among the ready */
     bool ready, computing;

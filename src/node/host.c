@@ -11,13 +11,17 @@
 
 #define CACHE_TOKENS_DEFAULT 16384 /* a few users with some thousand tokens each */
 
+/* For every position of KV the row that a session may keep, in the widest wire type. */
+static uint64_t rows_bytes(const struct hparams *hparams, uint64_t tokens) { return tokens * hparams->n_embd * sizeof(float); }
+
 /* What blocks [begin, end) need, as the loader will have it. */
 static struct memory_plan plan_of(const struct host_config *config, uint32_t begin, uint32_t end) {
+    const struct hparams *hp = model_file_hparams(config->file);
     uint64_t available = memory_available();
     if (config->memory_max > 0 && config->memory_max < available) available = config->memory_max;
     return (struct memory_plan){.available = available,
                                 .weights = memory_of_weights(config->file, begin, end),
-                                .kv_per_pad = span_kv_bytes(model_file_hparams(config->file), end - begin, config->kv, KV_PAD),
+                                .per_pad = span_kv_bytes(hp, end - begin, config->kv, KV_PAD) + rows_bytes(hp, KV_PAD),
                                 .pad = KV_PAD,
                                 .cache_tokens = config->cache_tokens,
                                 .cache_tokens_default = CACHE_TOKENS_DEFAULT};
@@ -87,6 +91,7 @@ enum corolla_status host_load(struct host **out, const struct host_config *confi
     }
     host->begin = config->begin;
     host->end = config->end;
+    host->rows_bytes_left = rows_bytes(hp, (tokens + KV_PAD - 1) / KV_PAD * KV_PAD);
     host->session_tokens_max = hp->n_ctx_train < tokens ? hp->n_ctx_train : tokens;
     host->file = config->file;
     find_speed(host);

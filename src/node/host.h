@@ -17,6 +17,7 @@ struct host {
     const struct model_file *file;
     uint32_t begin, end;
     uint32_t session_tokens_max;
+    uint64_t rows_bytes_left; /* of the memory for the rows that sessions keep; the loop's */
 };
 
 struct host_config {
@@ -25,7 +26,7 @@ struct host_config {
     uint32_t begin, end;
     enum corolla_kv kv;
     uint32_t cache_tokens; /* of KV; 0: 16,384, or what memory allows */
-    uint64_t memory_max;   /* bytes of weights and KV together; 0: what is free */
+    uint64_t memory_max;   /* bytes of weights, KV and the rows that sessions keep together; 0: what is free */
 };
 /* NOMEM says what would fit. */
 enum corolla_status host_load(struct host **out_host, const struct host_config *config, struct corolla_error *err);

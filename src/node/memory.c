@@ -54,7 +54,7 @@ uint64_t memory_of_weights(const struct model_file *file, uint32_t begin, uint32
 enum corolla_status memory_cache_tokens(const struct memory_plan *plan, uint32_t *out, struct corolla_error *err) {
     uint64_t taken = plan->weights + RESERVE;
     uint64_t free_bytes = plan->available > taken ? plan->available - taken : 0;
-    uint64_t fit = free_bytes / plan->kv_per_pad * plan->pad;
+    uint64_t fit = free_bytes / plan->per_pad * plan->pad;
     if (fit == 0)
         return err_set(err, COROLLA_NOMEM, "%llu MiB of memory are free, and the blocks alone need %llu: serve fewer blocks",
                        (unsigned long long)(plan->available >> 20), (unsigned long long)(taken >> 20));

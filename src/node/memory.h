@@ -10,9 +10,9 @@ uint64_t memory_available(void);
 uint64_t memory_of_weights(const struct model_file *file, uint32_t begin, uint32_t end);
 
 struct memory_plan {
-    uint64_t available, weights, kv_per_pad; /* bytes */
-    uint32_t pad;                            /* tokens */
-    uint32_t cache_tokens;                   /* wanted; 0: cache_tokens_default, or what fits */
+    uint64_t available, weights, per_pad; /* bytes; of a pad: its KV, and the rows that its sessions may keep */
+    uint32_t pad;                         /* tokens */
+    uint32_t cache_tokens;                /* wanted; 0: cache_tokens_default, or what fits */
     uint32_t cache_tokens_default;
 };
 /* Tokens of KV that a server takes; pure. NOMEM says how many would fit. */

@@ -10,20 +10,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "crypto/rand.h"
 #include "node/answer.h"
 #include "node/forward.h"
+#include "node/resume.h"
 
 /* ---- sessions and steps ---------------------------------------------------------------------------------------- */
 
 void node_release_session(struct node *node, struct session *session) {
-    if (!session->closed || session->n_steps > 0 || session->next.dialling) return;
-    kv_close(session->lane.kv);
-    free(session);
-    (void)node;
+    struct lane *lane = &session->lane;
+    if (!session->closed || session->n_steps > 0) return;
+    if (lane->kv) { /* the host is there as long as a session in the table or a step is */
+        kv_close(lane->kv);
+        row_log_free(lane->kept);
+        node->host->rows_bytes_left += session->kept_bytes;
+        lane->kv = NULL;
+    }
+    if (!forward_dials(session)) free(session);
 }
 
 void node_drop_step(struct node *node, struct step *step) {
@@ -31,7 +38,10 @@ void node_drop_step(struct node *node, struct step *step) {
     step_free(node->net, step);
     node->n_steps--;
     session->n_steps--;
-    node_release_session(node, session);
+    if (session->closed)
+        node_release_session(node, session);
+    else
+        resume_step_gone(node, session);
 }
 
 void node_drop_steps(struct node *node, struct step *first) {
@@ -42,10 +52,21 @@ void node_drop_steps(struct node *node, struct step *first) {
     }
 }
 
-void node_close_session(struct node *node, struct session *session) {
-    sessions_remove(&node->sessions, session);
+static void drop_waiting(struct node *node, struct session *session) {
     node_drop_steps(node, compute_withdraw(node->host->compute, &session->lane));
     forward_drop(node, session);
+}
+
+void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch) {
+    if (epoch <= session->epoch) return;
+    session->epoch = epoch;
+    drop_waiting(node, session);
+}
+
+void node_close_session(struct node *node, struct session *session) {
+    sessions_remove(&node->sessions, session);
+    session->sync_due = false;
+    drop_waiting(node, session);
     session->closed = true;
     session->link = NULL;
     node_release_session(node, session);
@@ -53,18 +74,45 @@ void node_close_session(struct node *node, struct session *session) {
 
 /* ---- messages -------------------------------------------------------------------------------------------------- */
 
-static enum corolla_status open_session(struct node *node, struct link *link, uint32_t stream, const struct msg_open *open,
-                                        struct corolla_error *err) {
-    const struct node_id *client = &link_peer(link)->id;
-    enum corolla_status status = sessions_check_open(&node->sessions, &node->limits, open, client, err);
-    if (status != COROLLA_OK) return status;
+/* The memory for kept rows is promised here and taken as the session grows. */
+static enum corolla_status open_log(struct host *host, struct session *session, const struct msg_open *open, struct corolla_error *err) {
+    size_t row_size = span_hparams(host->span)->n_embd * msg_wire_size(open->dtype);
+    uint64_t bytes = ((uint64_t)open->max_tokens + KV_PAD - 1) / KV_PAD * KV_PAD * row_size;
+    if (bytes > host->rows_bytes_left)
+        return err_set(err, COROLLA_NO_CACHE, "no memory to keep the output of %u tokens: ask for a shorter session or come back later",
+                       open->max_tokens);
+    session->lane.kept = row_log_new(open->max_tokens, row_size);
+    if (!session->lane.kept) return err_set(err, COROLLA_NOMEM, "this server is out of memory: choose another one");
+    session->wire = open->dtype;
+    session->kept_bytes = bytes;
+    return COROLLA_OK;
+}
+
+static enum corolla_status session_new(struct host *host, const struct msg_open *open, struct session **out, struct corolla_error *err) {
     struct session *session = calloc(1, sizeof *session);
     if (!session) return err_set(err, COROLLA_NOMEM, "this server is out of memory: choose another one");
-    status = kv_open(&session->lane.kv, node->host->span, open->begin, open->end, open->max_tokens, err);
+    enum corolla_status status = open->keep ? open_log(host, session, open, err) : COROLLA_OK;
+    if (status == COROLLA_OK) status = kv_open(&session->lane.kv, host->span, open->begin, open->end, open->max_tokens, err);
     if (status != COROLLA_OK) {
+        row_log_free(session->lane.kept);
         free(session);
         return status;
     }
+    host->rows_bytes_left -= session->kept_bytes;
+    *out = session;
+    return COROLLA_OK;
+}
+
+static enum corolla_status open_session(struct node *node, struct link *link, uint32_t stream, const struct msg_open *open,
+                                        struct corolla_error *err) {
+    const struct node_id *client = &link_peer(link)->id;
+    struct session *session = NULL;
+    enum corolla_status status;
+    do {
+        status = sessions_check_open(&node->sessions, &node->limits, open, client, err);
+        if (status == COROLLA_OK) status = session_new(node->host, open, &session, err);
+    } while (status != COROLLA_OK && resume_make_room(node, status, client));
+    if (status != COROLLA_OK) return status;
     memcpy(session->id, open->session, SESSION_SIZE);
     rand_bytes(session->secret, SECRET_SIZE);
     session->client = *client;
@@ -102,9 +150,12 @@ static void refuse_stray(struct node *node, struct link *link, uint32_t stream, 
     answer_failed(node, link, stream, &about, error);
 }
 
-static enum corolla_status check_step(struct node *node, const struct session *session, const struct msg_step *m,
-                                      const struct node_id *sender, size_t body_size, struct corolla_error *err) {
-    enum corolla_status status = sessions_check_step(session, &node->limits, m, sender, body_size, err);
+static enum corolla_status check_step(struct node *node, const struct session *session, const struct message *msg,
+                                      const struct node_id *sender, struct corolla_error *err) {
+    const struct msg_step *m = &node->message;
+    enum corolla_status status =
+        msg->kind == MSG_REPLAY ? sessions_check_replay(session, m, sender, err)
+                                : sessions_check_step(session, &node->limits, m, sender, msg->body ? msg->body->size : 0, err);
     if (status != COROLLA_OK) return status;
     if (m->n_hops > 0 && node_id_equal(&m->hops[0].node.id, &net_self(node->net)->id))
         return err_set(err, COROLLA_REFUSED, "a server cannot be its own next hop: open one session over all of its blocks");
@@ -112,14 +163,13 @@ static enum corolla_status check_step(struct node *node, const struct session *s
     return COROLLA_OK;
 }
 
-/* The step runs. Takes the body. */
-static void accept_step(struct node *node, struct session *session, const struct msg_step *m, struct body *body) {
-    if (m->epoch > session->epoch) { /* what waits is of a run that its client gave up */
-        session->epoch = m->epoch;
-        node_drop_steps(node, compute_withdraw(node->host->compute, &session->lane));
-        forward_drop(node, session);
-    }
-    struct step *step = step_new(node->net, m, body);
+/* The step runs, or the replay goes. Takes the body. */
+static void accept_step(struct node *node, struct session *session, struct message *msg, const struct node_id *sender) {
+    const struct msg_step *m = &node->message;
+    node_raise_epoch(node, session, m->epoch);
+    session->used_ms = clock_life_ms();
+    struct step *step = step_new(node->net, m, msg->body);
+    msg->body = NULL;
     if (!step) {
         struct corolla_error error;
         err_set(&error, COROLLA_BUSY, "this server is out of memory: try again later");
@@ -128,13 +178,20 @@ static void accept_step(struct node *node, struct session *session, const struct
         return;
     }
     step->session = session;
-    session->expected = m->position + m->n_tokens;
+    step->replay = msg->kind == MSG_REPLAY;
+    step->from_upstream = !node_id_equal(sender, &session->client);
     session->n_steps++;
     node->n_steps++;
-    forward_prepare(node, session, step);
+    if (step->replay) {
+        forward_step(node, step);
+        return;
+    }
+    session->expected = m->position + m->n_tokens;
+    if (session->n_steps == 1) forward_prepare(node, session, step); /* else those before it see to the link */
     compute_submit(node->host->compute, &session->lane, step);
 }
 
+/* STEP and REPLAY. */
 static enum corolla_status on_step(struct node *node, struct link *link, uint32_t stream, struct message *msg, struct corolla_error *err) {
     struct msg_step *m = &node->message;
     struct corolla_error error = {0};
@@ -147,14 +204,15 @@ static enum corolla_status on_step(struct node *node, struct link *link, uint32_
         return COROLLA_OK;
     }
     const struct node_id *sender = &link_peer(link)->id;
-    status = check_step(node, session, m, sender, msg->body ? msg->body->size : 0, &error);
+    status = check_step(node, session, msg, sender, &error);
+    bool from_client = node_id_equal(sender, &session->client), refused = status != COROLLA_OK && status != COROLLA_STALE;
     struct answer_about about = {.session = session->id, .epoch = m->epoch, .position = m->position};
+    if (status == COROLLA_FORMAT && !from_client) about.culprit = &session->upstream;
     if (status == COROLLA_OK) {
-        accept_step(node, session, m, msg->body);
-        msg->body = NULL;
-    } else if (!sessions_is_party(session, sender)) {
+        accept_step(node, session, msg, sender);
+    } else if (refused && !from_client && (msg->kind == MSG_REPLAY || !sessions_is_party(session, sender))) {
         refuse_stray(node, link, stream, m, &error);
-    } else if (status != COROLLA_STALE) {
+    } else if (refused) {
         answer_failed(node, session->link, session->stream, &about, &error);
     }
     return COROLLA_OK;
@@ -191,13 +249,16 @@ static enum corolla_status dispatch(struct node *node, struct link *link, uint32
     case MSG_PAUSE:
     case MSG_RESUME: on_pause(node, link, stream, msg->kind == MSG_PAUSE); return COROLLA_OK;
     case MSG_OPEN: return on_open(node, link, stream, msg, err);
-    case MSG_STEP: return on_step(node, link, stream, msg, err);
+    case MSG_STEP:
+    case MSG_REPLAY: return on_step(node, link, stream, msg, err);
+    case MSG_SYNC: return resume_sync(node, link, stream, msg, err);
     case MSG_CLOSE: return on_close(node, link, msg, err);
     case MSG_INFO:
     case MSG_OPENED:
     case MSG_RESULT:
     case MSG_FAILED: /* of a next hop, about a session that it does not know: its client knows as well */
     case MSG_DRAIN:
+    case MSG_SYNCED:
     default: break; /* of the swarm, not of sessions */
     }
     return COROLLA_OK;
@@ -226,7 +287,7 @@ static void on_up(void *user, struct link *link) {
     if (peer->next) peer->next->prev = peer;
     node->peers = peer;
     link_set_user(link, peer);
-    if (node->limits.draining) link_send(link, link_stream_new(link), LINK_URGENT, MSG_DRAIN, NULL, 0, NULL);
+    if (node->limits.draining) answer_drain(node, link);
 }
 
 static void on_down(void *user, struct link *link, enum corolla_status status, const char *why) {
@@ -242,10 +303,8 @@ static void on_down(void *user, struct link *link, enum corolla_status status, c
     struct session *session = sessions_each(&node->sessions, NULL);
     while (session) {
         struct session *next = sessions_each(&node->sessions, session);
-        if (session->link == link)
-            node_close_session(node, session);
-        else
-            forward_link_down(node, session, link, why);
+        forward_link_down(node, session, link, why); /* who names itself as a next hop has one link for both */
+        if (session->link == link) resume_link_down(node, session, status == COROLLA_OK || link_left(link));
         session = next;
     }
 }
@@ -312,12 +371,13 @@ bool node_in_use(void *user, const struct link *link) {
     for (uint32_t i = 0; i < REACH_MAX; i++)
         if (node->reach[i].link == link) return true;
     for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, s))
-        if (s->link == link || s->next.link == link) return true;
+        if (s->link == link || forward_uses(s, link)) return true;
     return false;
 }
 
 static void on_second(void *user) {
     struct node *node = user;
+    resume_tick(node);
     reach_tick(node);
     announce_tick(node);
 }
@@ -351,6 +411,8 @@ static void end_drain(void *user) {
         if (first) answer_step_failed(node, first, &error);
         node_drop_steps(node, first);
     }
+    node->stopping = true;
+    resume_tick(node);
 }
 
 void node_stop(struct node *node) {

@@ -4,6 +4,7 @@
  *   answer.c    what clients are told
  *   announce.c  what the swarm is told: our record; reach.c measures the way to likely next hops
  *   forward.c   from a computed step to the next hop or the client
+ *   resume.c    sessions that outlive a failure: SYNC, leases
  *   sessions.c  the table of sessions, checks
  *   host.c      what is hosted: a span, loaded and measured, with its compute thread
  *   compute.c   the compute thread; schedule.c chooses its turns, rows.c looks at its rows
@@ -45,13 +46,14 @@ struct node {
     struct mesh *mesh;
     pthread_t loop;
     bool running;
+    bool stopping; /* no session outlives its link any more */
     struct msg_info info; /* what changes is filled in when it is asked for */
     struct session_limits limits;
     unsigned drain;          /* enum node_drain */
     enum record_state state; /* while nothing is loaded: joining, or loading */
     struct sessions sessions;
     uint32_t n_steps;
-    uint32_t n_dials; /* sessions that wait for the link to their next hop */
+    uint32_t n_dials; /* of sessions that wait for the link to a next hop */
     uint64_t unreachable_logged_us;
     struct peer *peers;
     struct net_timer *timer;
@@ -84,6 +86,7 @@ void node_plan(struct node *node, enum record_state state, uint32_t begin, uint3
 enum corolla_status node_take(struct node *node, struct host *host, struct corolla_error *err);
 void node_set_drain(struct node *node, enum node_drain why, bool on);
 void node_evict(struct node *node); /* ends all sessions; their clients are told */
+uint32_t node_active(struct node *node); /* sessions whose clients wait for them (sessions.h) */
 /* The host, when no session is left: its compute thread has stopped, and the node hosts nothing. NULL: sessions are left. */
 struct host *node_give(struct node *node);
 /* fn(user) on the loop thread. */
@@ -92,13 +95,16 @@ void node_call(struct node *node, void (*fn)(void *user), void *user);
 /* For the files of this folder; loop thread. */
 /* Takes no new sessions, or takes them again; peers and the swarm are told. */
 void node_drain(struct node *node, enum node_drain why, bool on);
+bool node_is_leaving(const struct node *node); /* its blocks: it moves, or stops */
 void node_notify(void *user); /* any thread: there are computed steps */
 /* Frees a step that nobody waits for any more, and its session when that was the last reason to keep it. */
 void node_drop_step(struct node *node, struct step *step);
 void node_drop_steps(struct node *node, struct step *first);
+/* A higher epoch: what waits is of a run that its client gave up. */
+void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch);
 /* Takes a session out of the table; it is freed when nothing points to it any more. */
 void node_close_session(struct node *node, struct session *session);
-/* Frees a closed session that nothing points to. */
+/* Frees a closed session that nothing points to; its memory for rows as soon as no step does. */
 void node_release_session(struct node *node, struct session *session);
 
 /* announce.c: what changed so much that the swarm should know. */

@@ -1,7 +1,9 @@
 /* server.c - the public server: an engine, then a node with its identity, net and mesh goes online and finds out what to host. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "handle/model.h"
@@ -9,6 +11,8 @@
 #include "node/control.h"
 
 #define ENROLL_MS 10000 /* for the first contact with a private swarm */
+#define LEAVE_MS 30000  /* for active sessions to go on elsewhere */
+#define LEAVE_POLL_MS 20
 
 struct corolla_server {
     const struct corolla_model *model;
@@ -147,9 +151,19 @@ const char *corolla_server_why(const struct corolla_server *server) { return con
 
 void corolla_server_pause(struct corolla_server *server, bool paused) { node_set_drain(server->node, NODE_DRAIN_PAUSED, paused); }
 
+uint32_t corolla_server_active(const struct corolla_server *server) { return node_active(server->node); }
+
+static void leave(struct node *node) {
+    uint64_t deadline_ms = clock_life_ms() + LEAVE_MS;
+    node_set_drain(node, NODE_DRAIN_LEAVING, true);
+    while (node_active(node) > 0 && clock_life_ms() < deadline_ms) nanosleep(&(struct timespec){.tv_nsec = LEAVE_POLL_MS * 1000000L}, NULL);
+}
+
 void corolla_server_stop(struct corolla_server *server) {
     if (!server) return;
-    control_close(server->control);
+    bool served = server->control != NULL;
+    control_close(server->control); /* no moves any more */
+    if (served) leave(server->node);
     if (server->node) node_stop(server->node);
     mesh_close(server->mesh);
     if (server->net) net_close(server->net);

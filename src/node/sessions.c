@@ -91,15 +91,32 @@ static enum corolla_status check_right(const struct session *session, const stru
     return COROLLA_OK;
 }
 
-enum corolla_status sessions_check_step(const struct session *session, const struct session_limits *limits, const struct msg_step *step,
-                                        const struct node_id *sender, size_t body_size, struct corolla_error *err) {
-    enum corolla_status status = check_right(session, step, sender, err);
-    if (status != COROLLA_OK) return status;
-    if (step->epoch < session->epoch) return err_set(err, COROLLA_STALE, "epoch %u is over, %u runs", step->epoch, session->epoch);
+static enum corolla_status check_epoch(const struct session *session, uint32_t epoch, struct corolla_error *err) {
+    return epoch < session->epoch ? err_set(err, COROLLA_STALE, "epoch %u is over, %u runs", epoch, session->epoch) : COROLLA_OK;
+}
+
+static enum corolla_status check_numbers(const struct session *session, const struct msg_step *step, struct corolla_error *err) {
     if (step->n_tokens == 0 || step->n_tokens > BATCH_ROWS_MAX)
         return err_set(err, COROLLA_INVALID, "a step of %u tokens: 1 to %d are possible here", step->n_tokens, BATCH_ROWS_MAX);
     if (step->n_rows > step->n_tokens)
         return err_set(err, COROLLA_INVALID, "%u rows are asked of a step of %u tokens", step->n_rows, step->n_tokens);
+    if (session->lane.kept && step->dtype != session->wire)
+        return err_set(err, COROLLA_INVALID, "the session keeps rows of the type that OPEN named: its steps have no other");
+    return COROLLA_OK;
+}
+
+static enum corolla_status check_room(const struct session *session, const struct msg_step *step, struct corolla_error *err) {
+    if (session->n_steps >= SESSION_STEPS_MAX && step->epoch == session->epoch)
+        return err_set(err, COROLLA_BUSY, "%d steps of this session are under way here: wait for results", SESSION_STEPS_MAX);
+    return COROLLA_OK;
+}
+
+enum corolla_status sessions_check_step(const struct session *session, const struct session_limits *limits, const struct msg_step *step,
+                                        const struct node_id *sender, size_t body_size, struct corolla_error *err) {
+    enum corolla_status status = check_right(session, step, sender, err);
+    if (status == COROLLA_OK) status = check_epoch(session, step->epoch, err);
+    if (status == COROLLA_OK) status = check_numbers(session, step, err);
+    if (status != COROLLA_OK) return status;
     size_t size = (size_t)step->n_tokens * limits->n_embd * msg_wire_size(step->dtype); /* at most 256 * 32,768 * 4 */
     if (body_size != size)
         return err_set(err, COROLLA_FORMAT, "a step of %u tokens into block %u has %zu bytes, not %zu", step->n_tokens, session->lane.begin,
@@ -110,11 +127,50 @@ enum corolla_status sessions_check_step(const struct session *session, const str
     if (step->n_tokens > session->max_tokens - step->position)
         return err_set(err, COROLLA_TOO_LONG, "%u tokens at position %u do not fit the session's %u: open a longer one", step->n_tokens,
                        step->position, session->max_tokens);
-    if (session->n_steps >= SESSION_STEPS_MAX && step->epoch == session->epoch)
-        return err_set(err, COROLLA_BUSY, "%d steps of this session are under way here: wait for results", SESSION_STEPS_MAX);
-    return COROLLA_OK;
+    return check_room(session, step, err);
+}
+
+enum corolla_status sessions_check_replay(const struct session *session, const struct msg_step *step, const struct node_id *sender,
+                                          struct corolla_error *err) {
+    if (!node_id_equal(sender, &session->client)) return err_set(err, COROLLA_REFUSED, "replays of this session come from its client");
+    enum corolla_status status = check_right(session, step, sender, err);
+    if (status == COROLLA_OK) status = check_epoch(session, step->epoch, err);
+    if (status == COROLLA_OK) status = check_numbers(session, step, err);
+    if (status != COROLLA_OK) return status;
+    if (step->n_hops == 0) return err_set(err, COROLLA_INVALID, "a replay needs a next hop that takes the rows");
+    uint32_t kept = session->lane.kept ? row_log_length(session->lane.kept) : 0;
+    if (step->position > kept || step->n_tokens > kept - step->position)
+        return err_set(err, COROLLA_BAD_POSITION, "the output of blocks %u:%u is kept for %u positions, not for %u at %u",
+                       session->lane.begin, session->lane.end, kept, step->n_tokens, step->position);
+    return check_room(session, step, err);
+}
+
+enum corolla_status sessions_check_sync(const struct session *session, const struct msg_sync *sync, const struct node_id *sender,
+                                        struct corolla_error *err) {
+    if (!node_id_equal(sender, &session->client)) return err_set(err, COROLLA_REFUSED, "the session belongs to another client");
+    if (!secret_equal(session->secret, sync->secret)) return err_set(err, COROLLA_REFUSED, "the secret of the session is wrong");
+    return check_epoch(session, sync->epoch, err);
 }
 
 bool sessions_check_close(const struct session *session, const struct msg_close *close, const struct node_id *sender) {
     return node_id_equal(sender, &session->client) && secret_equal(session->secret, close->secret);
+}
+
+/* ---- sessions without their client ----------------------------------------------------------------------------- */
+
+bool sessions_is_over(const struct session *session, uint64_t now_ms) { return !session->link && now_ms - session->lost_ms >= LEASE_MS; }
+
+bool sessions_is_active(const struct session *session, uint64_t now_ms) {
+    return session->n_steps > 0 || (session->used_ms > 0 && now_ms - session->used_ms < ACTIVE_MS);
+}
+
+struct session *sessions_find_orphan(const struct sessions *table, enum corolla_status refusal, const struct node_id *client) {
+    if (refusal != COROLLA_NO_CACHE && refusal != COROLLA_BUSY) return NULL;
+    bool any = refusal == COROLLA_NO_CACHE || table->n >= SESSIONS_MAX; /* else the client has too many of its own */
+    struct session *first = NULL;
+    for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s)) {
+        if (s->link || s->n_steps > 0 || (!any && memcmp(s->client.key, client->key, KEY_SIZE) != 0)) continue;
+        if (!first || s->lost_ms < first->lost_ms) first = s;
+    }
+    return first;
 }

@@ -14,29 +14,38 @@
 #define DIALS_MAX 128               /* sessions that wait for a link: clients choose whom a server dials, and it has few sockets */
 #define STEPS_MAX 8192              /* in this server at once; a step is about 2 KiB beside its rows, whose bytes the net bounds */
 
-struct session_next { /* the server that takes our output */
+#define LEASE_MS 30000              /* a session without its client's link: time for a network to come back, or the client to find another */
+#define ACTIVE_MS 5000              /* after its last step: longer between two steps is a user who thinks */
+
+struct session_next { /* a server that takes our output */
     struct node_id id;
     struct link *link; /* NULL: none is up */
     uint32_t stream;
     bool dialling;
-    struct step *first, *last; /* computed, waiting for the link */
+    struct step *first, *last;                    /* waiting for the link */
+    uint32_t forwarded_epoch, forwarded_position; /* of the last step that went there */
 };
 
 struct session {
     uint8_t id[SESSION_SIZE], secret[SECRET_SIZE];
     struct node_id client, upstream;
     bool has_upstream;
-    struct link *link; /* the client's, on which OPEN came; answers go there, on the stream of OPEN */
+    struct link *link; /* the client's, on which OPEN or the last SYNC came; answers go there, on its stream. NULL: it was lost */
     uint32_t stream;
+    uint64_t lost_ms; /* since when */
+    uint64_t used_ms; /* when the last step came; 0: none */
     uint32_t max_tokens;
+    enum corolla_wire wire; /* of the rows that are kept */
+    uint64_t kept_bytes;    /* promised to them */
     uint32_t epoch;
-    uint32_t expected;                            /* one past the last position that an accepted step asked for */
-    uint32_t forwarded_epoch, forwarded_position; /* of the last step that went to the next hop */
-    uint32_t n_steps;                             /* that point here */
-    bool closed;                                  /* out of the table; freed when no step and no dial points here any more */
+    uint32_t expected; /* one past the last position that an accepted step asked for */
+    uint32_t n_steps;  /* that point here */
+    bool sync_due;     /* SYNCED is owed, when there are none */
+    bool closed;       /* out of the table; freed when no step and no dial points here any more */
     struct lane lane;
-    struct session_next next;
-    struct session *chain; /* of the table */
+    struct session_next next[2]; /* steps go to one of them, replays to that one or the other */
+    uint32_t steps_next;         /* which */
+    struct session *chain;       /* of the table */
 };
 
 #define SESSIONS_BUCKETS 256
@@ -68,7 +77,21 @@ bool sessions_is_party(const struct session *session, const struct node_id *send
 /* Whether a step may run. STALE: it is to be dropped without a word. */
 enum corolla_status sessions_check_step(const struct session *session, const struct session_limits *limits, const struct msg_step *step,
                                         const struct node_id *sender, size_t body_size, struct corolla_error *err);
+/* The same of a REPLAY. */
+enum corolla_status sessions_check_replay(const struct session *session, const struct msg_step *step, const struct node_id *sender,
+                                          struct corolla_error *err);
+/* Whether a SYNC is the client's own, and not late. */
+enum corolla_status sessions_check_sync(const struct session *session, const struct msg_sync *sync, const struct node_id *sender,
+                                        struct corolla_error *err);
 /* Whether a CLOSE is the client's own. */
 bool sessions_check_close(const struct session *session, const struct msg_close *close, const struct node_id *sender);
+
+/* Whether the lease of a session is over: its client has had no link for LEASE_MS. */
+bool sessions_is_over(const struct session *session, uint64_t now_ms);
+/* Whether somebody waits for it: a step is under way, or came not long ago. */
+bool sessions_is_active(const struct session *session, uint64_t now_ms);
+/* Of the sessions whose client has no link and none of whose steps is under way the one that lost it first, for an OPEN that was refused with
+ * this status; NULL: there is none whose end would help the client. */
+struct session *sessions_find_orphan(const struct sessions *table, enum corolla_status refusal, const struct node_id *client);
 
 #endif

@@ -18,11 +18,13 @@ struct lane;
 struct step {
     struct step *next;  /* for its owner's list */
     struct body *block; /* that holds this struct */
-    struct body *body;  /* rows in wire format: what came in, then what goes out; NULL: none go out */
+    struct body *body;  /* rows in wire format: what came in, then what goes out; NULL: none go out, or a replay's that are still to be fetched */
     struct session *session;
     struct lane *lane;
     uint32_t epoch, position, n_tokens, n_rows;
     enum corolla_wire wire;
+    bool replay;        /* nothing computes: the rows that the session has kept go out */
+    bool from_upstream; /* not from the client */
     uint64_t arrived_us;
     uint32_t n_done;                         /* rows computed */
     struct corolla_error error;              /* status OK: computed */

@@ -303,7 +303,7 @@ static const uint64_t mib = 1u << 20;
 static void the_default_cache_shrinks_to_what_memory_allows(void **state) {
     (void)state;
     struct memory_plan plan = {
-        .available = 10240 * mib, .weights = 100 * mib, .kv_per_pad = mib, .pad = 64, .cache_tokens = 0, .cache_tokens_default = 16384};
+        .available = 10240 * mib, .weights = 100 * mib, .per_pad = mib, .pad = 64, .cache_tokens = 0, .cache_tokens_default = 16384};
     uint32_t tokens = 0;
     assert_int_equal(memory_cache_tokens(&plan, &tokens, NULL), COROLLA_OK);
     assert_int_equal(tokens, 16384);
@@ -317,7 +317,7 @@ static void a_cache_that_was_asked_for_fits_or_is_refused(void **state) {
     (void)state;
     struct corolla_error err = {0};
     struct memory_plan plan = {
-        .available = 300 * mib, .weights = 100 * mib, .kv_per_pad = mib, .pad = 64, .cache_tokens = 640, .cache_tokens_default = 16384};
+        .available = 300 * mib, .weights = 100 * mib, .per_pad = mib, .pad = 64, .cache_tokens = 640, .cache_tokens_default = 16384};
     uint32_t tokens = 0;
     assert_int_equal(memory_cache_tokens(&plan, &tokens, NULL), COROLLA_OK);
     assert_int_equal(tokens, 640);
