@@ -87,6 +87,8 @@ void tell_want(struct gossip *g, struct neighbour *n, const struct msg_want *wan
 
 void tell_records(struct gossip *g, struct neighbour *n, const struct msg_want *want) {
     struct msg_records m;
+    struct record_version suspects[SUSPECTS_MAX];
+    uint32_t n_suspects = 0;
     size_t used = 0;
     m.n = 0;
     for (uint32_t i = 0; i < want->n; i++) {
@@ -110,10 +112,16 @@ void tell_records(struct gossip *g, struct neighbour *n, const struct msg_want *
             row->known |= slot_bit(n->slot);
             records_add(&m, row->sealed->bytes, size, row->sealed->signature, g->now_ms - row->entry.signed_ms);
         }
+        if (!own && row->entry.suspected && n_suspects < SUSPECTS_MAX) {
+            suspects[n_suspects++] = row_version(row);
+        }
         used += size + RECORDS_OVERHEAD;
     }
     if (m.n > 0) {
         send_records(g, n, &m);
+    }
+    if (n_suspects > 0) {
+        tell_suspect(g, n, suspects, n_suspects);
     }
 }
 

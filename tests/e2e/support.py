@@ -25,6 +25,7 @@ REAL_MODEL = os.environ.get("COROLLA_TEST_MODEL", "")
 SLOWER = int(os.environ.get("COROLLA_TEST_SLOWER", "1"))  # sanitizers
 DEADLINE = 60 * SLOWER
 ON_NETWORK = ("serve", "run", "chat", "bench", "swarm")  # tests stay on loopback: these look at the LAN otherwise
+COMPUTING = ("run", "chat", "bench")  # and on one core
 
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # no child waits for the input of whoever runs the tests
 
@@ -144,6 +145,8 @@ class Case(unittest.TestCase):
         arguments = list(map(str, arguments))
         if arguments and arguments[0] in ON_NETWORK:
             arguments.insert(1, "--no-lan")
+        if arguments and arguments[0] in COMPUTING:
+            arguments[1:1] = ["--threads", "1"]  # what comes behind it wins
         done = subprocess.run([COROLLA, *arguments], input=input, capture_output=True, text=True, errors="replace",
                               env=self.environment(home), timeout=timeout)
         self.assertNotIn("Sanitizer", done.stderr)
@@ -151,7 +154,7 @@ class Case(unittest.TestCase):
 
     def run_json(self, model, prompt, *arguments, n=32, home=None):
         home = home or self.chain_home([code for word, code in zip(arguments, arguments[1:]) if word == "--join"])
-        done = self.corolla("run", model, "-p", prompt, "-n", n, "--temp", 0, "--json", "--threads", 1, *arguments, home=home)
+        done = self.corolla("run", model, "-p", prompt, "-n", n, "--temp", 0, "--json", *arguments, home=home)
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
@@ -165,6 +168,14 @@ class Case(unittest.TestCase):
                               env=self.environment(self.chain_home([s.code for s in servers])), timeout=3 * DEADLINE)
         self.assertEqual(done.returncode, 0, done.stderr)
         return [[int(t) for t in line.split()] for line in done.stdout.splitlines()]
+
+    def wait_until(self, what, check):
+        """What check() returns, as soon as it is true."""
+        deadline = time.monotonic() + DEADLINE
+        while not (seen := check()):
+            self.assertLess(time.monotonic(), deadline, f"{what} did not happen within {DEADLINE} s; last seen: {seen}")
+            time.sleep(0.1)  # between two looks
+        return seen
 
     def assert_fails(self, done, *words, code=1):
         """The program ended with the code and one line that has all the words."""

@@ -32,7 +32,7 @@ class Private(Case):
         return Server(self, self.model, "--blocks", span, "--join", code, home=home).wait_ready()
 
     def run_client(self, *codes, home="client"):
-        return self.corolla("run", self.model, "-p", "the thing", "-n", 8, "--temp", 0, "--threads", 1,
+        return self.corolla("run", self.model, "-p", "the thing", "-n", 8, "--temp", 0,
                             *(a for code in codes for a in ("--join", code)), home=home)
 
     def forge(self, signer, entry, role, seconds_ago):
@@ -46,11 +46,6 @@ class Private(Case):
         done = self.corolla("swarm", "--json", "--join", code, home=home)
         self.assertEqual(done.returncode, 0, done.stderr)
         return {s["node"]: (s["begin"], s["end"]) for line in done.stdout.splitlines() for s in json.loads(line)["servers"]}
-
-    def wait_until(self, what, check):
-        deadline = time.monotonic() + DEADLINE
-        while not check():
-            self.assertLess(time.monotonic(), deadline, f"{what} did not happen within {DEADLINE} s")
 
     def node_of(self, home):
         return self.key("show", home=home)
@@ -176,10 +171,11 @@ class Private(Case):
         self.assertEqual(result["tokens"], local)
         self.assertIn(result["hops"][1]["node"], (self.node_of("second"), self.node_of("third")))
         for server in (second, third):  # each knows the others, not only the entry
-            self.assertEqual(len(self.servers_seen(server.code)), 3)
+            self.wait_until("it knows all three", lambda s=server: len(self.servers_seen(s.code)) == 3)
         entry.stop()
         another = Server(self, self.model, "--blocks", "0:2", "--join", third.code, home="second").wait_ready()
-        self.wait_until("the second home took over", lambda: (0, 2) in self.servers_seen(second.code).values())
+        self.wait_until("the second home took over", lambda: any(node != self.node_of("owner") and span == (0, 2)
+                                                                 for node, span in self.servers_seen(second.code).items()))
         self.assertEqual(self.run_json(self.model, "the thing", "--join", second.code, home="client")["tokens"], local)
         self.assertTrue(another.code)
 

@@ -8,7 +8,7 @@
 
 #include "net/net.h"
 
-#define DRIVER_WAIT_MS 20000
+#define DRIVER_WAIT_MS 60000 /* against hangs */
 
 struct received {
     struct received *next;

@@ -11,7 +11,7 @@
 
 #include "net/net.h"
 
-#define NODE_WAIT_MS 20000
+#define NODE_WAIT_MS 60000 /* against hangs */
 #define NODE_LINKS_MAX 64
 
 enum node_behaviour {

@@ -396,6 +396,27 @@ static void a_suspicion_is_passed_on_and_comes_true_unless_refuted(void **state)
     assert_int_equal(world.changes[GOSSIP_SUSPECTED], 2);
 }
 
+static void who_asks_for_a_record_is_told_that_its_node_is_suspected(void **state) {
+    (void)state;
+    uint8_t bytes[MSG_HEADER_MAX];
+    neighbour(0, 2);
+    get_statement(0, 2, 9, 1, 1);
+    get_statement(0, 2, 8, 1, 1);
+    get_suspect(0, 2, 9, 1, 1);
+    pass(500);
+    assert_int_equal(get_digest(1, 3, true, false, false), COROLLA_OK); /* a client that comes when all others were told */
+    assert_null(sent(MSG_SUSPECT, 1));
+    struct node_ref suspect = ref_of(9), other = ref_of(8);
+    struct msg_want want = {.n = 2, .nodes = {node_id_digest(&suspect.id), node_id_digest(&other.id)}};
+    assert_int_equal(get(1, 3, MSG_WANT, bytes, msg_want_encode(&want, bytes)), COROLLA_OK);
+    const struct sent *records = sent(MSG_RECORDS, 1), *told = sent(MSG_SUSPECT, 1);
+    assert_true(records != NULL && told > records); /* it knows whom by then */
+    struct msg_versions versions;
+    assert_int_equal(msg_suspect_decode(told->bytes, told->size, &versions, NULL), COROLLA_OK);
+    assert_int_equal(versions.n, 1);
+    assert_true(versions.versions[0].node == node_id_digest(&suspect.id));
+}
+
 static void a_node_that_is_suspected_says_that_it_lives(void **state) {
     (void)state;
     static struct msg_records records;
@@ -728,6 +749,7 @@ int main(void) {
         TEST(a_new_address_needs_a_new_proof),
         TEST(only_a_wrong_signature_or_message_is_a_fault),
         TEST(a_suspicion_is_passed_on_and_comes_true_unless_refuted),
+        TEST(who_asks_for_a_record_is_told_that_its_node_is_suspected),
         TEST(a_node_that_is_suspected_says_that_it_lives),
         TEST(a_neighbour_of_the_suspect_asks_it_and_does_not_believe),
         TEST(one_lost_link_is_suspicious_and_most_at_once_are_not),

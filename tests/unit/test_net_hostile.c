@@ -39,7 +39,7 @@ static void garbage_instead_of_tls_is_cut_off(void **state) {
         int fd = raw_connect(node_port(&victim));
         assert_true(fd >= 0);
         (void)!send(fd, junk, sizeof(junk), MSG_NOSIGNAL);
-        assert_true(raw_closed_within(fd, VICTIM_HANDSHAKE_MS * 3));
+        assert_true(raw_closed_within(fd, VICTIM_HANDSHAKE_MS * 4));
         close(fd);
     }
     check_honest();
@@ -57,7 +57,7 @@ static void a_slow_or_silent_peer_is_cut_off_at_the_deadline(void **state) {
     }
     check_honest();
     for (int i = 0; i < 20; i++) {
-        assert_true(raw_closed_within(fds[i], VICTIM_HANDSHAKE_MS * 3));
+        assert_true(raw_closed_within(fds[i], VICTIM_HANDSHAKE_MS * 4));
         close(fds[i]);
     }
     assert_true(clock_us() - begin >= VICTIM_HANDSHAKE_MS * 900ull);
@@ -69,7 +69,7 @@ static void tls_without_hello_is_cut_off_at_the_deadline(void **state) {
     struct raw *raw = raw_tls(raw_connect(node_port(&victim)), RAW_ED25519, "corolla/1", 0);
     assert_non_null(raw);
     unsigned before = ups();
-    assert_true(raw_closed_within(raw_fd(raw), VICTIM_HANDSHAKE_MS * 3));
+    assert_true(raw_closed_within(raw_fd(raw), VICTIM_HANDSHAKE_MS * 4));
     raw_free(raw);
     assert_int_equal(ups(), before);
     check_honest();
@@ -89,7 +89,7 @@ static void only_ed25519_tls13_and_our_protocol_come_in(void **state) {
         struct raw *raw = raw_tls(fd, wrong[i].key, wrong[i].alpn, wrong[i].version);
         if (!raw) continue; /* refused within the handshake; raw_tls closed the socket */
         raw_hello(raw);     /* TLS 1.3 lets the client finish first: the refusal follows */
-        assert_true(raw_closed_within(raw_fd(raw), VICTIM_HANDSHAKE_MS * 3));
+        assert_true(raw_closed_within(raw_fd(raw), VICTIM_HANDSHAKE_MS * 4));
         raw_free(raw);
     }
     assert_int_equal(ups(), before);
@@ -230,7 +230,7 @@ static void a_peer_that_goes_silent_is_dropped(void **state) {
     assert_int_equal(raw_goodbye(raw, said), COROLLA_TIMEOUT); /* it reads, and answers no ping */
     assert_non_null(strstr(said, "nothing came"));
     uint64_t took = (clock_us() - begin) / 1000;
-    assert_in_range(took, 2500, 8000); /* dead_ms is 4000 */
+    assert_in_range(took, 2500, 12000); /* dead_ms is 4000; a busy machine is late */
     raw_free(raw);
     check_honest();
 }

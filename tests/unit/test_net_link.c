@@ -150,7 +150,7 @@ static void stopping_is_quick_with_a_peer_that_takes_nothing(void **state) {
     for (int i = 0; i < 12; i++) node_send(a, link, 1 + 2 * (uint32_t)i, LINK_BULK, "h", 16u << 20);
     uint64_t begin = clock_us();
     node_stop(a);
-    assert_true(clock_us() - begin < 5000000);
+    assert_true(clock_us() - begin < 10000000); /* a message without progress ends its link after 15 s */
 }
 
 static void features_are_those_of_both(void **state) {
