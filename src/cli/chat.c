@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/events.h"
 #include "cli/history.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
@@ -26,7 +27,7 @@ struct chat {
     const char *system, *tmpl, *grammar_file;
     uint32_t n, context;
     int policy;
-    bool trace;
+    struct events events;
 
     bool terminal;
     struct corolla_model *model;
@@ -46,7 +47,7 @@ static void add_rows(struct options *o, struct chat *c) {
         {"--context", OPTION_U32, &c->context, 64, 1 << 24, "TOKENS", "length of the session (4096, or the model's)"},
         {"--context-policy", OPTION_CHOICE, &c->policy, 0, 0, "stop|drop", "when it is full: stop, or drop the oldest turns (drop)"},
         {"--stop", OPTION_LIST, &c->stops, 0, 0, "TEXT", "stop an answer in front of this text"},
-        {"--trace", OPTION_FLAG, &c->trace, 0, 0, "", "tell the route and the speed on stderr"},
+        {"--trace", OPTION_FLAG, &c->events.trace, 0, 0, "", "tell the route, recoveries and the speed on stderr"},
     };
     options_add(o, rows, sizeof rows / sizeof rows[0]);
     options_add_sampling(o, &c->generation.sampling, &c->grammar_file);
@@ -175,7 +176,7 @@ static enum corolla_status answer(struct chat *c, struct corolla_error *err) {
     putchar('\n');
     fflush(stdout);
     if (status && result.n_tokens > 0) fprintf(stderr, "(the answer broke off)\n");
-    if (!status && c->trace) fprintf(stderr, "(%zu tokens, %.1f tokens/s)\n", result.n_tokens, result.decode_tokens_per_s);
+    if (!status && c->events.trace) fprintf(stderr, "(%zu tokens, %.1f tokens/s)\n", result.n_tokens, result.decode_tokens_per_s);
     if (!status && !history_add(&c->history, "assistant", result.text ? result.text : "")) status = COROLLA_NOMEM;
     corolla_result_clear(&result);
     corolla_free(tokens);
@@ -243,7 +244,8 @@ static enum corolla_status prepare(struct chat *c, const char *path, struct coro
     c->generation.on_text = print_text;
     if (!status) status = corolla_swarm_open(&c->swarm, c->model, &c->swarm_options.config, err);
     if (!status) status = corolla_session_open(&c->session, c->swarm, c->context, err);
-    if (!status && c->trace) route_print(c->swarm);
+    if (!status) events_watch(&c->events, c->session);
+    if (!status && c->events.trace) route_print(c->swarm);
     return status;
 }
 
@@ -264,6 +266,7 @@ int chat_main(int argc, char **argv) {
     code = prepare(&c, options.argument, &err) ? fail(&err) : talk(&c);
     corolla_session_close(c.session);
     corolla_swarm_close(c.swarm);
+    json_decref(c.events.recoveries);
     corolla_model_close(c.model);
     history_release(&c.history);
     free(c.held);

@@ -235,6 +235,8 @@ void options_add_swarm(struct options *o, struct swarm_options *s) {
         {"--wire", OPTION_CHOICE, &s->wire, 0, 0, "f32|f16|bf16", "hidden states on the network; 16 bits are not exact (f32)"},
         {"--exact", OPTION_FLAG, &s->config.exact, 0, 0, "", "refuse a chain that is not exact"},
         {"--fast", OPTION_FLAG, &s->config.fast, 0, 0, "", "faster kernels that are not exact, in this process"},
+        {"--wait", OPTION_U32, &s->wait_s, 1, 1e6, "SECONDS", "wait so long for a server when nobody has some block any more (60)"},
+        {"--hang-limit", OPTION_U32, &s->hang_s, 1, 3600, "SECONDS", "a server that is silent for so long hangs (4)"},
     };
     options_add(o, rows, COUNT(rows));
 }
@@ -261,6 +263,8 @@ int options_take_joins(const struct options *o, struct option_list *joins) {
 int swarm_options_finish(const struct options *o, struct swarm_options *s) {
     s->config.kv = (enum corolla_kv)s->kv;
     s->config.wire = (enum corolla_wire)s->wire;
+    s->config.wait_ms = s->wait_s * 1000;
+    s->config.hang_ms = s->hang_s * 1000;
     if (s->config.local && s->joins.n > 0) return options_refuse(o, "--local and --join exclude each other");
     int code = s->config.local ? 0 : options_take_joins(o, &s->joins);
     s->config.joins = s->joins.items;

@@ -67,6 +67,7 @@ struct swarm_options {
     struct corolla_swarm_config config;
     struct option_list joins;
     int kv, wire;
+    uint32_t wait_s, hang_s;
 };
 void options_add_swarm(struct options *options, struct swarm_options *swarm);
 /* Call after parsing: takes COROLLA_JOIN when neither --join nor --local was given. 0, or the exit code when two ways to compute are

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/events.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/route.h"
@@ -16,7 +17,8 @@ struct run {
     struct option_list stops;
     const char *prompt, *file, *system, *tmpl, *grammar_file;
     uint32_t n;
-    bool chat, json, trace;
+    bool chat, json;
+    struct events events;
 
     struct corolla_model *model;
     struct corolla_swarm *swarm;
@@ -36,7 +38,7 @@ static void add_rows(struct options *o, struct run *r) {
         {"--chat-template", OPTION_TEXT, &r->tmpl, 0, 0, "NAME", "another template than the model's, for example chatml"},
         {"--stop", OPTION_LIST, &r->stops, 0, 0, "TEXT", "stop in front of this text"},
         {"--json", OPTION_FLAG, &r->json, 0, 0, "", "print one JSON object instead of the text"},
-        {"--trace", OPTION_FLAG, &r->trace, 0, 0, "", "tell the route and the speed on stderr"},
+        {"--trace", OPTION_FLAG, &r->events.trace, 0, 0, "", "tell the route, recoveries and the speed on stderr"},
     };
     options_add(o, rows, sizeof rows / sizeof rows[0]);
     options_add_sampling(o, &r->generation.sampling, &r->grammar_file);
@@ -78,15 +80,16 @@ static bool print_text(void *user, const char *text, size_t size) {
     return fflush(stdout) == 0; /* a closed pipe stops the generation */
 }
 
-static void print_json(const struct run *r, const struct corolla_result *result) {
+static void print_json(struct run *r, const struct corolla_result *result) {
     static const char *const stops[] = {"eos", "length", "stop", "interrupted"};
     json_t *prompt = json_array(), *tokens = json_array();
     for (size_t i = 0; i < r->n_tokens; i++) json_array_append_new(prompt, json_integer(r->tokens[i]));
     for (size_t i = 0; i < result->n_tokens; i++) json_array_append_new(tokens, json_integer(result->tokens[i]));
-    json_t *object = json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:[], s:b}", "prompt_tokens", prompt, "tokens", tokens, "text",
+    json_t *object = json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:o, s:b}", "prompt_tokens", prompt, "tokens", tokens, "text",
                                result->text ? result->text : "", "stop", stops[result->stop], "hops", route_json(r->swarm),
                                "first_token_ms", result->first_token_ms, "prefill_tokens_per_s", result->prefill_tokens_per_s,
-                               "decode_tokens_per_s", result->decode_tokens_per_s, "recoveries", "exact", corolla_swarm_exact(r->swarm));
+                               "decode_tokens_per_s", result->decode_tokens_per_s, "recoveries", events_take(&r->events), "exact",
+                               corolla_swarm_exact(r->swarm));
     json_dumpf(object, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(object);
@@ -119,8 +122,8 @@ static enum corolla_status answer(struct run *r, struct corolla_error *err) {
     interrupt_watch(NULL);
     if (status == COROLLA_CANCELLED) status = COROLLA_OK; /* by Ctrl-C: result.stop says so */
     if (!r->json && isatty(STDOUT_FILENO)) putchar('\n');
-    if (!status && r->json) print_json(r, &result);
-    if (!status && r->trace) print_trace(&result);
+    if (r->json && (!status || result.n_tokens > 0)) print_json(r, &result); /* what was generated stands */
+    if (!status && r->events.trace) print_trace(&result);
     corolla_result_clear(&result);
     return status;
 }
@@ -135,7 +138,8 @@ static enum corolla_status run(struct run *r, const char *path, struct corolla_e
     if (!status) status = open_session(r, err);
     if (status) return status;
     interrupt_watch(r->session); /* from here on Ctrl-C ends the answer, not the program */
-    if (r->trace) route_print(r->swarm);
+    events_watch(&r->events, r->session);
+    if (r->events.trace) route_print(r->swarm);
     return answer(r, err);
 }
 
@@ -159,6 +163,7 @@ int run_main(int argc, char **argv) {
     enum corolla_status status = run(&r, options.argument, &err);
     corolla_session_close(r.session);
     corolla_swarm_close(r.swarm);
+    json_decref(r.events.recoveries);
     corolla_free(r.tokens);
     corolla_model_close(r.model);
     free(r.grammar);
