@@ -229,6 +229,8 @@ static enum corolla_status open_chain(struct remote *remote, const struct choice
         hops[i] = hop_new(remote, choice, i, 0);
         if (hops[i] == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     }
+    remote->exact = choice->route.exact;
+    remote->arithmetic_class = hops[0]->arithmetic_class;
     chain_splice(remote, 0, 0, hops, n);
     enum corolla_status status = hops_ask(remote, hops, n, remote->swarm->timeout_ms, err);
     for (uint32_t i = 0; i < n; i++)

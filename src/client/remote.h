@@ -94,6 +94,8 @@ struct remote {
     struct peers *peers;
     uint8_t id[SESSION_SIZE];
     enum corolla_wire wire;
+    bool exact;                /* as the session was opened: within one ... */
+    uint64_t arithmetic_class; /* ... which recoveries keep where they can */
 
     /* guarded by peers->lock */
     pthread_cond_t changed;
@@ -155,9 +157,12 @@ enum corolla_status hops_wait(struct remote *remote, struct remote_hop *const *h
 /* Both. */
 enum corolla_status hops_ask(struct remote *remote, struct remote_hop *const *hops, uint32_t n, uint32_t timeout_ms,
                              struct corolla_error *err);
-/* Others for the blocks [begin, end), none of them in the chain. exact: of the chain's arithmetic class where there is one. */
+/* Others for the blocks [begin, end), none of whom works in the chain (all blocks: whoever is best), of the session's arithmetic class where
+ * there are such. */
 enum corolla_status hops_choose(struct remote *remote, uint32_t begin, uint32_t end, uint32_t timeout_ms, struct remote_hop **out_hops,
                                 uint32_t *out_n, struct corolla_error *err);
+/* Remembers the chain for corolla_swarm_chain(). True: what it computes has the bits that the session began with. */
+bool chain_remember(struct remote *remote);
 /* Puts n hops in the place of hops [index, index + n_old) of the chain, and tells who sends to whom. False: too many hops. */
 bool chain_splice(struct remote *remote, uint32_t index, uint32_t n_old, struct remote_hop *const *hops, uint32_t n);
 /* Closes hops of which nothing is wanted any more. */
