@@ -208,6 +208,18 @@ uint32_t driver_stream(struct driver *d, struct link *link) {
     return call.stream;
 }
 
+static void loop_cut(void *user) {
+    struct call *call = user;
+    link_close(call->link, COROLLA_TIMEOUT, "cut by a test");
+    call_done(call);
+}
+
+void driver_cut(struct driver *d, struct link *link) {
+    struct call call = {.link = link};
+    do_call(d, loop_cut, &call, "a turn of the loop");
+    driver_wait_down(d, link, NULL);
+}
+
 static void loop_send(void *user) {
     struct call *call = user;
     call->status = link_send(call->link, call->stream, LINK_BULK, call->kind, call->header, call->header_size, call->body);
