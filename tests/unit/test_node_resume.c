@@ -1,16 +1,21 @@
 /* test_node_resume.c - sessions that go on: SYNC after lost links and lost hops, REPLAY of kept rows, hostile ones of both, leases. */
+#include <arpa/inet.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/mem.h"
 #include "model/convert.h"
 #include "model/span.h"
+#include "node/sessions.h"
 #include "support/stage.h"
 
 static uint8_t header[MSG_HEADER_MAX];
@@ -613,6 +618,46 @@ static void a_replay_to_nobody_blames_nobody_else(void **state) {
     servers_work();
 }
 
+/* An address where somebody listens and never says a word; it ends with its socket. */
+static struct node_ref black_hole(int *out_socket) {
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    struct node_ref node = {.id = nodes[1].id, .n_addrs = 1};
+    node.id.key[0] ^= 1;
+    *out_socket = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(*out_socket, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(*out_socket, 1), 0);
+    assert_int_equal(getsockname(*out_socket, (struct sockaddr *)&address, &size), 0);
+    snprintf(node.addrs[0], ADDR_MAX, "127.0.0.1:%u", (unsigned)ntohs(address.sin_port));
+    return node;
+}
+
+static void what_waits_for_a_link_is_bounded_and_goes_with_a_new_epoch_or_the_session(void **state) {
+    (void)state;
+    struct session_at s = session_prepare(0, SESSION_TOKENS);
+    struct msg_failed failed;
+    int hole;
+    s.open.keep = true;
+    session_open_sent(&s);
+    step_prepare(&s, 0, 8);
+    step_send(&s, prompt, 8 * row_bytes());
+    expect_result(answer(&s), NULL);
+    replay_prepare(&s, &s, 0, 8);
+    message.hops[0].node = black_hole(&hole);
+    for (int i = 0; i <= SESSION_STEPS_MAX; i++) replay_send(&s);
+    expect_failed(answer(&s), COROLLA_BUSY, &failed);
+    assert_false(failed.has_culprit);
+    epoch_of_test++;
+    assert_int_equal(resume(&s).kept, 8); /* the next that comes: nobody has failed */
+    message.epoch = epoch_of_test;
+    replay_send(&s);
+    session_close(&s);
+    wait_for_sessions(0);
+    assert_int_equal(server_info(0).cache_tokens_left, CACHE_TOKENS); /* the dial is still under way */
+    close(hole);
+    servers_work();
+}
+
 /* ---- who is to blame ------------------------------------------------------------------------------------------- */
 
 static void a_hop_that_sends_rubbish_is_the_culprit(void **state) {
@@ -667,6 +712,7 @@ int main(void) {
         cmocka_unit_test(only_the_client_asks_for_replays),
         cmocka_unit_test(a_replay_with_a_body_costs_the_link),
         cmocka_unit_test(a_replay_to_nobody_blames_nobody_else),
+        cmocka_unit_test(what_waits_for_a_link_is_bounded_and_goes_with_a_new_epoch_or_the_session),
         cmocka_unit_test(a_hop_that_sends_rubbish_is_the_culprit),
     };
     return cmocka_run_group_tests(tests, stage_open, stage_close);
