@@ -12,17 +12,12 @@
 
 /* ---- one hop --------------------------------------------------------------------------------------------------- */
 
-struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, uint32_t i, uint32_t first_block) {
-    struct remote_hop *hop = calloc(1, sizeof *hop);
+/* Makes it one of the session's. */
+static struct remote_hop *hop_add(struct remote *remote, const struct remote_hop *description) {
+    struct remote_hop *hop = malloc(sizeof *hop);
     if (hop == NULL) return NULL;
-    const struct route_hop *part = &choice->route.hops[i];
-    const struct route_server *server = &choice->servers[part->server];
+    *hop = *description;
     hop->remote = remote;
-    hop->peer = choice->peers[part->server];
-    hop->begin = first_block + part->begin;
-    hop->end = first_block + part->end;
-    hop->exact = server->exact;
-    hop->arithmetic_class = server->arithmetic_class;
     pthread_mutex_lock(&remote->peers->lock);
     hop->ref = hop->peer->ref;
     snprintf(hop->label, sizeof hop->label, "%s (blocks %u:%u)", hop->peer->label, hop->begin, hop->end);
@@ -31,6 +26,25 @@ struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, u
     remote->hops = hop;
     pthread_mutex_unlock(&remote->peers->lock);
     return hop;
+}
+
+struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, uint32_t i, uint32_t first_block) {
+    const struct route_hop *part = &choice->route.hops[i];
+    const struct route_server *server = &choice->servers[part->server];
+    return hop_add(remote, &(struct remote_hop){.peer = choice->peers[part->server],
+                                                .begin = first_block + part->begin,
+                                                .end = first_block + part->end,
+                                                .exact = server->exact,
+                                                .arithmetic_class = server->arithmetic_class});
+}
+
+struct remote_hop *hop_fork(struct remote *remote, struct remote_hop *parent) {
+    return hop_add(remote, &(struct remote_hop){.peer = parent->peer,
+                                                .begin = parent->begin,
+                                                .end = parent->end,
+                                                .exact = parent->exact,
+                                                .arithmetic_class = parent->arithmetic_class,
+                                                .parent = parent});
 }
 
 const char *hop_reason(enum corolla_status status) {

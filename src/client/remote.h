@@ -12,6 +12,7 @@
  *   hops.c         the servers of a session: choosing, opening, asking again after a failure
  *   recover.c      a run goes on after a failure
  *   handover.c     a hop is replaced before it fails
+ *   fork.c         a second session with the same positions
  *   remote_loop.c  the loop thread's side
  *
  * Threads: they meet in the fields guarded by peers->lock. After a run failed, was cancelled or timed out, the next one raises the epoch,
@@ -59,6 +60,7 @@ struct remote_hop {
     uint32_t stream; /* the one of OPEN or SYNC, on which all answers come */
     bool dialling;
     uint8_t secret[SECRET_SIZE];
+    struct remote_hop *parent; /* of the session that this one is a fork of; while it opens */
 };
 
 struct flight { /* one step under way */
@@ -125,6 +127,7 @@ struct remote {
 };
 #define TOKEN_HIDDEN (-1)
 
+struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens);
 enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,
                                 uint32_t max_tokens, struct corolla_error *err);
 
@@ -149,6 +152,8 @@ enum corolla_status lane_remember(struct remote *remote, const struct session_ru
 
 /* A hop of the session, not opened yet. NULL: no memory. */
 struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, uint32_t i, uint32_t first_block);
+/* The same server, to begin as a copy of what another session has there. */
+struct remote_hop *hop_fork(struct remote *remote, struct remote_hop *parent);
 /* Asks those that are not open to OPEN, and the others to SYNC. */
 void hops_ask_begin(struct remote *remote, struct remote_hop *const *hops, uint32_t n);
 /* Waits until these have answered, or are down; who is late is down then. The error of the first that is down. */
@@ -174,7 +179,7 @@ void hop_blame(struct remote *remote, struct remote_hop *hop, enum corolla_statu
 void hop_fail(struct remote_hop *hop, enum corolla_status status, const char *reason, const char *message);
 const char *hop_reason(enum corolla_status status);
 
-/* ---- recover.c, handover.c --------------------------------------------------------------------------------------- */
+/* ---- recover.c, handover.c, fork.c --------------------------------------------------------------------------------------- */
 
 /* Makes the chain whole after a run failed with *err, so that the run can go on at base.position. What cannot be made whole within the
  * time that the swarm's configuration gives, or would fail again, is an error. */
@@ -191,6 +196,9 @@ void handover_rewind(struct remote *remote, uint32_t position);
 void handover_note(struct remote *remote);
 
 /* ---- remote_loop.c ----------------------------------------------------------------------------------------------- */
+
+/* Opens the same session once more, as a copy of what it holds. */
+enum corolla_status remote_fork(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err);
 
 /* Loop thread; posted by the caller's side. user: struct remote, or struct remote_hop. */
 void remote_loop_begin(void *user);
