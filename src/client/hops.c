@@ -155,10 +155,16 @@ bool chain_splice(struct remote *remote, uint32_t index, uint32_t n_old, struct 
     return true;
 }
 
-/* The chain's servers are left out: a server is a hop once. */
+/* The chain's servers are left out: a server is a hop once. One that forgot the session may begin anew: it was restarted. */
 static uint32_t list_avoided(const struct remote *remote, struct peer *out[HOPS_MAX]) {
-    for (uint32_t i = 0; i < remote->chain.n_hops; i++) out[i] = remote->chain.hops[i]->peer;
-    return remote->chain.n_hops;
+    uint32_t n = 0;
+    pthread_mutex_lock(&remote->peers->lock);
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
+        const struct remote_hop *hop = remote->chain.hops[i];
+        if (!hop->down || hop->error.status != COROLLA_NO_SESSION) out[n++] = hop->peer;
+    }
+    pthread_mutex_unlock(&remote->peers->lock);
+    return n;
 }
 
 static enum corolla_status find(struct remote *remote, struct choose_config *config, struct choice *out_choice, struct corolla_error *err) {
