@@ -3,6 +3,7 @@
 #   make               install what is missing, build build/corolla and build/libcorolla.so
 #   make run           the main job: a real model through three servers on this machine
 #                      make run PROMPT="..." SERVERS=5 MODEL=file.gguf
+#   make demo-kill     a server dies in mid-answer, and the answer goes on
 #   make test          everything that must hold, within 15 minutes beside the engine's build
 #   make test-full     the same with the slow campaigns
 #   make bench         the benchmarks, small; make bench FULL=1 for the figures of bench/RESULTS.md
@@ -12,7 +13,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all deps run test test-full bench model install format tidy clean
+.PHONY: all deps run demo-kill test test-full bench model install format tidy clean
 
 PREFIX ?= /usr/local
 SERVERS ?= 3
@@ -34,6 +35,9 @@ model: deps
 
 run: all
 	@tools/run.sh "$$RUN_MODEL" "$$RUN_SERVERS" "$$RUN_PROMPT"
+
+demo-kill: all
+	@tools/demo-kill.sh "$$RUN_MODEL"
 
 test:
 	@tools/deps.sh build test

@@ -75,6 +75,19 @@ bool row_log_get(struct row_log *log, uint32_t position, uint32_t n, void *out_r
     return ok;
 }
 
+bool row_log_copy(struct row_log *to, struct row_log *from, uint32_t n) {
+    uint32_t length = row_log_length(from), done = 0, run;
+    void *rows = malloc(PAGE_ROWS * from->row_size);
+    bool ok = rows != NULL && to->row_size == from->row_size;
+    if (n > length) n = length;
+    for (; ok && done < n; done += run) {
+        run = run_of(done, n - done);
+        ok = row_log_get(from, done, run, rows) && row_log_put(to, done, run, rows);
+    }
+    free(rows);
+    return ok;
+}
+
 uint32_t row_log_length(struct row_log *log) {
     pthread_mutex_lock(&log->lock);
     uint32_t length = log->length;

@@ -179,12 +179,13 @@ static void change_over(struct remote *remote) {
     h->state = HANDOVER_NONE;
     if (behind < chain->n_hops)
         hops_ask(remote, &chain->hops[behind], 1, SWITCH_MS, NULL); /* it has another upstream; if it is down the run recovers */
+    bool exact = chain_remember(remote);
     struct corolla_event event = {.kind = COROLLA_EVENT_MOVED,
                                   .begin = old->begin,
                                   .end = old->end,
                                   .reason = h->reason,
                                   .position = remote->base.position,
-                                  .exact = hops[0]->exact && hops[0]->arithmetic_class == old->arithmetic_class};
+                                  .exact = exact};
     node_id_format(&old->ref.id, event.node);
     hops_drop(remote, &old, 1);
     log_info("handover.done from=\"%s\" to=\"%s\" reason=\"%s\" position=%u", old->label, hops[0]->label, h->reason, event.position);

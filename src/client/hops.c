@@ -12,17 +12,12 @@
 
 /* ---- one hop --------------------------------------------------------------------------------------------------- */
 
-struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, uint32_t i, uint32_t first_block) {
-    struct remote_hop *hop = calloc(1, sizeof *hop);
+/* Makes it one of the session's. */
+static struct remote_hop *hop_add(struct remote *remote, const struct remote_hop *description) {
+    struct remote_hop *hop = malloc(sizeof *hop);
     if (hop == NULL) return NULL;
-    const struct route_hop *part = &choice->route.hops[i];
-    const struct route_server *server = &choice->servers[part->server];
+    *hop = *description;
     hop->remote = remote;
-    hop->peer = choice->peers[part->server];
-    hop->begin = first_block + part->begin;
-    hop->end = first_block + part->end;
-    hop->exact = server->exact;
-    hop->arithmetic_class = server->arithmetic_class;
     pthread_mutex_lock(&remote->peers->lock);
     hop->ref = hop->peer->ref;
     snprintf(hop->label, sizeof hop->label, "%s (blocks %u:%u)", hop->peer->label, hop->begin, hop->end);
@@ -31,6 +26,25 @@ struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, u
     remote->hops = hop;
     pthread_mutex_unlock(&remote->peers->lock);
     return hop;
+}
+
+struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, uint32_t i, uint32_t first_block) {
+    const struct route_hop *part = &choice->route.hops[i];
+    const struct route_server *server = &choice->servers[part->server];
+    return hop_add(remote, &(struct remote_hop){.peer = choice->peers[part->server],
+                                                .begin = first_block + part->begin,
+                                                .end = first_block + part->end,
+                                                .exact = server->exact,
+                                                .arithmetic_class = server->arithmetic_class});
+}
+
+struct remote_hop *hop_fork(struct remote *remote, struct remote_hop *parent) {
+    return hop_add(remote, &(struct remote_hop){.peer = parent->peer,
+                                                .begin = parent->begin,
+                                                .end = parent->end,
+                                                .exact = parent->exact,
+                                                .arithmetic_class = parent->arithmetic_class,
+                                                .parent = parent});
 }
 
 const char *hop_reason(enum corolla_status status) {
@@ -155,22 +169,40 @@ bool chain_splice(struct remote *remote, uint32_t index, uint32_t n_old, struct 
     return true;
 }
 
-/* The chain's servers are left out: a server is a hop once. One that forgot the session may begin anew: it was restarted. */
+static bool chain_exact(const struct remote *remote) {
+    const struct lane *chain = &remote->chain;
+    bool exact = remote->exact;
+    for (uint32_t i = 0; i < chain->n_hops; i++)
+        exact = exact && chain->hops[i]->exact && chain->hops[i]->arithmetic_class == remote->arithmetic_class;
+    return exact;
+}
+
+bool chain_remember(struct remote *remote) {
+    struct peer *peers[HOPS_MAX];
+    struct route_hop parts[HOPS_MAX];
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
+        const struct remote_hop *hop = remote->chain.hops[i];
+        peers[i] = hop->peer;
+        parts[i] = (struct route_hop){.begin = hop->begin, .end = hop->end};
+    }
+    bool exact = chain_exact(remote);
+    swarm_remember(remote->swarm, peers, parts, remote->chain.n_hops, exact);
+    return exact;
+}
+
+/* A server is a hop once: those that still work are left out. */
 static uint32_t list_avoided(const struct remote *remote, struct peer *out[HOPS_MAX]) {
     uint32_t n = 0;
     pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
-        const struct remote_hop *hop = remote->chain.hops[i];
-        if (!hop->down || hop->error.status != COROLLA_NO_SESSION) out[n++] = hop->peer;
-    }
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++)
+        if (!remote->chain.hops[i]->down) out[n++] = remote->chain.hops[i]->peer;
     pthread_mutex_unlock(&remote->peers->lock);
     return n;
 }
 
 static enum corolla_status find(struct remote *remote, struct choose_config *config, struct choice *out_choice, struct corolla_error *err) {
-    const struct remote_hop *first = remote->chain.n_hops > 0 ? remote->chain.hops[0] : NULL;
-    config->same_class = first != NULL && first->exact;
-    config->arithmetic_class = first != NULL ? first->arithmetic_class : 0;
+    config->same_class = remote->exact;
+    config->arithmetic_class = remote->arithmetic_class;
     enum corolla_status status = choose_route(remote->peers, config, out_choice, err);
     if (status == COROLLA_OK || !config->same_class || config->exact) return status;
     config->same_class = false;
@@ -180,14 +212,16 @@ static enum corolla_status find(struct remote *remote, struct choose_config *con
 enum corolla_status hops_choose(struct remote *remote, uint32_t begin, uint32_t end, uint32_t timeout_ms, struct remote_hop **out_hops,
                                 uint32_t *out_n, struct corolla_error *err) {
     struct peer *avoid[HOPS_MAX];
+    bool whole = begin == 0 && end == remote->peers->n_blocks;
     struct choose_config config = {.model = remote->peers->model,
+                                   .whole = whole,
                                    .first_block = begin,
                                    .n_blocks = end - begin,
                                    .tokens = remote->base.max_tokens,
                                    .wire = remote->wire,
                                    .exact = remote->swarm->want_exact,
                                    .avoid = avoid,
-                                   .n_avoid = list_avoided(remote, avoid),
+                                   .n_avoid = whole ? 0 : list_avoided(remote, avoid),
                                    .age_ms = INFO_AGE_MS,
                                    .deadline_us = clock_us() + (uint64_t)timeout_ms * 1000};
     struct choice choice = {.n = 0};

@@ -12,7 +12,7 @@
 
 #define WAKE_MS 50
 /* How long a step may take: so many times what its servers say that it takes, and a base for what they do not know of. */
-#define PATIENCE_BASE_MS 2000
+#define PATIENCE_BASE_MS 5000
 #define PATIENCE_FACTOR 10
 #define PATIENCE_ROW_US 250000 /* of a chain that says nothing: a very slow computer under a very big model */
 

@@ -62,6 +62,23 @@ static enum corolla_status local_logits(struct corolla_session *session, const f
     return swarm_logits(((struct local *)session)->swarm, hidden, n, out, err);
 }
 
+static enum corolla_status local_fork(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err) {
+    struct local *from = (struct local *)session;
+    struct corolla_session *fork;
+    enum corolla_status status = local_open(&fork, from->swarm, session->max_tokens, err);
+    if (status != COROLLA_OK) return status;
+    swarm_engine_enter(from->swarm);
+    status = kv_copy(((struct local *)fork)->kv, from->kv, session->position, err);
+    swarm_engine_leave(from->swarm);
+    if (status != COROLLA_OK) {
+        fork->ops->close(fork);
+        return status;
+    }
+    fork->position = session->position;
+    *out_session = fork;
+    return COROLLA_OK;
+}
+
 static void local_close(struct corolla_session *session) {
     struct local *local = (struct local *)session;
     swarm_engine_enter(local->swarm); /* the cache belongs to the span's pool */
@@ -71,7 +88,7 @@ static void local_close(struct corolla_session *session) {
     free(local);
 }
 
-static const struct session_ops local_ops = {.step = local_step, .logits = local_logits, .close = local_close};
+static const struct session_ops local_ops = {.step = local_step, .logits = local_logits, .fork = local_fork, .close = local_close};
 
 enum corolla_status local_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
                                struct corolla_error *err) {

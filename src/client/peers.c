@@ -149,6 +149,7 @@ static void on_info(struct peers *peers, struct link *link, const struct message
     struct peer *peer = peer_of_link(peers, link);
     if (peer != NULL) {
         peer->info = info;
+        if (peer->error.status != COROLLA_OK) peer->banned_until_us = 0; /* it did not answer, and does now */
         peer->leaving = peer->leaving && info.draining;
         peer->has_info = true;
         peers->lonely = false;

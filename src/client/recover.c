@@ -3,7 +3,8 @@
  *   1. A higher epoch: what is still under way of the old one vanishes.
  *   2. SYNC to all hops: who answers still has the session, and says how far it came. Who does not is lost.
  *   3. Others are chosen for exactly the blocks of the lost ones, and opened. Nobody has them: wait, and ask again.
- *   4. The rows that the new ones lack are sent to them again by the hop before, which has kept them, or made by the client from the tokens.
+ *   4. The rows that the new ones lack are sent to them again by the hop before, which has kept them, or made by the client from the
+ * tokens.
  *   5. The run goes on where its results end; hops that had come further only send what they have kept.
  *
  * Any of these may fail in its turn: then it begins again. Caller's thread.
@@ -16,10 +17,10 @@
 #include "base/log.h"
 #include "client/remote.h"
 
-#define REDIAL_MS 500     /* for a hop whose link ended, while others answer */
+#define REDIAL_MS 500      /* for a hop whose link ended, while others answer */
 #define REDIAL_ALL_MS 1500 /* when all links ended: it is likely to be our own network */
-#define SYNC_BASE_MS 2000 /* for a hop with a link; a turn that computes ends first */
-#define SYNC_FACTOR 20    /* times what its turn takes, by what it says of itself */
+#define SYNC_BASE_MS 2000  /* for a hop with a link; a turn that computes ends first */
+#define SYNC_FACTOR 20     /* times what its turn takes, by what it says of itself */
 #define CHOOSE_MS 3000
 #define LOOK_AGAIN_MS 500 /* while nobody has the blocks */
 #define BUSY_MS 250       /* before a hop that was full is asked again */
@@ -104,12 +105,25 @@ static enum corolla_status find_lost(struct remote *remote, bool again) {
     return session_cancelled(&remote->base) ? COROLLA_CANCELLED : COROLLA_OK;
 }
 
-static void note_loss(struct recovery *r, struct remote_hop *hop) {
-    hop_blame(r->remote, hop, hop->error.status);
+static void note_loss(struct recovery *r, const struct remote_hop *hop) {
     if (r->n_losses == HOPS_MAX) return;
     struct loss *loss = &r->losses[r->n_losses++];
     *loss = (struct loss){.begin = hop->begin, .end = hop->end, .reason = hop->reason};
     node_id_format(&hop->ref.id, loss->node);
+}
+
+/* Who is down is left alone for a while; but when nobody answers, it is likely to be our own network. */
+static void blame_lost(struct remote *remote) {
+    struct lane *chain = &remote->chain;
+    uint32_t n_down = 0;
+    for (uint32_t i = 0; i < chain->n_hops; i++) n_down += hop_down(remote, chain->hops[i]);
+    if (n_down == chain->n_hops && n_down > 1) return;
+    for (uint32_t i = 0; i < chain->n_hops; i++) {
+        struct remote_hop *hop = chain->hops[i];
+        bool down = hop_down(remote, hop);
+        if (down && !hop->blamed) hop_blame(remote, hop, hop->error.status);
+        hop->blamed = down;
+    }
 }
 
 /* The first hop that has not computed what was waited for, while the one before has. */
@@ -141,11 +155,8 @@ static void pause_ms(struct remote *remote, uint32_t ms) {
 /* Nobody has the blocks: waits a moment for the swarm to change. */
 static void wait_for_servers(struct recovery *r, uint32_t begin, uint32_t end, const struct corolla_error *why) {
     if (!r->told_waiting)
-        tell(r, &(struct corolla_event){.kind = COROLLA_EVENT_WAITING,
-                                        .begin = begin,
-                                        .end = end,
-                                        .text = why->message,
-                                        .position = r->remote->base.position});
+        tell(r, &(struct corolla_event){
+                    .kind = COROLLA_EVENT_WAITING, .begin = begin, .end = end, .text = why->message, .position = r->remote->base.position});
     r->told_waiting = true;
     pause_ms(r->remote, LOOK_AGAIN_MS);
 }
@@ -158,6 +169,8 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     uint32_t n_new = 0, begin = chain->hops[index]->begin, end = chain->hops[index + n - 1]->end;
     memcpy(old, &chain->hops[index], n * sizeof(struct remote_hop *));
     enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, hops, &n_new, err);
+    if (status != COROLLA_OK && status != COROLLA_NOMEM)
+        status = err_set(err, COROLLA_NO_CHAIN, "no other server has blocks %u:%u now", begin, end);
     if (status != COROLLA_OK) return status;
     for (uint32_t i = 0; i < n_new; i++) {
         hops[i]->keep = hops[i]->end < remote->peers->n_blocks;
@@ -176,6 +189,25 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     for (uint32_t i = 0; i < n; i++) note_loss(r, old[i]);
     hops_drop(remote, old, n);
     return COROLLA_OK;
+}
+
+/* All blocks anew: hops that are left may have to take more of them than they do now, or none. */
+static enum corolla_status replace_all(struct recovery *r, struct corolla_error *err) {
+    struct remote *remote = r->remote;
+    struct lane *chain = &remote->chain;
+    struct remote_hop *hops[HOPS_MAX], *old[HOPS_MAX];
+    uint32_t n = 0, n_old = chain->n_hops;
+    memcpy(old, chain->hops, n_old * sizeof(struct remote_hop *));
+    enum corolla_status status = hops_choose(remote, 0, remote->peers->n_blocks, CHOOSE_MS, hops, &n, err);
+    if (status != COROLLA_OK) return status;
+    for (uint32_t i = 0; i < n_old; i++)
+        if (hop_down(remote, old[i])) note_loss(r, old[i]);
+    hops_drop(remote, old, n_old); /* first: who is a hop again has the session's id free */
+    chain_splice(remote, 0, n_old, hops, n);
+    status = hops_ask(remote, hops, n, remote->swarm->timeout_ms, err);
+    for (uint32_t i = 0; i < n && status != COROLLA_CANCELLED; i++)
+        hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
+    return status == COROLLA_CANCELLED ? status : COROLLA_OK; /* who did not open is the next loss */
 }
 
 /* Replaces all runs of hops that are down; the error of the first that could not be, with its blocks. */
@@ -256,25 +288,6 @@ static enum corolla_status rebuild(struct recovery *r, struct corolla_error *err
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
-static bool chain_exact(const struct remote *remote) {
-    const struct lane *chain = &remote->chain;
-    bool exact = remote->wire == COROLLA_WIRE_F32;
-    for (uint32_t i = 0; i < chain->n_hops; i++)
-        exact = exact && chain->hops[i]->exact && chain->hops[i]->arithmetic_class == chain->hops[0]->arithmetic_class;
-    return exact;
-}
-
-static void remember_chain(struct remote *remote) {
-    struct peer *peers[HOPS_MAX];
-    struct route_hop parts[HOPS_MAX];
-    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
-        const struct remote_hop *hop = remote->chain.hops[i];
-        peers[i] = hop->peer;
-        parts[i] = (struct route_hop){.begin = hop->begin, .end = hop->end};
-    }
-    swarm_remember(remote->swarm, peers, parts, remote->chain.n_hops, chain_exact(remote));
-}
-
 /* Those that are down before anything was tried. */
 static void note_cuts(struct recovery *r) {
     for (uint32_t i = 0; i < r->remote->chain.n_hops; i++)
@@ -292,7 +305,7 @@ static void note_return(struct recovery *r, struct remote_hop *hop) {
 
 static void report(struct recovery *r) {
     struct remote *remote = r->remote;
-    if (r->n_losses > 0) remember_chain(remote);
+    bool exact = chain_remember(remote);
     for (uint32_t i = 0; i < r->n_cuts; i++)
         if (!r->cuts[i]->gone) note_return(r, r->cuts[i]);
     for (uint32_t i = 0; i < r->n_losses; i++) {
@@ -302,7 +315,7 @@ static void report(struct recovery *r) {
                                       .reason = r->losses[i].reason,
                                       .position = remote->base.position,
                                       .pause_ms = (double)(clock_us() - r->start_us) / 1000,
-                                      .exact = chain_exact(remote)};
+                                      .exact = exact};
         snprintf(event.node, sizeof event.node, "%s", r->losses[i].node);
         tell(r, &event);
     }
@@ -318,12 +331,14 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
     for (uint32_t i = 0; i < remote->chain.n_hops; i++) all_there = all_there && !hop_down(remote, remote->chain.hops[i]);
     if (all_there && timed_out) {
         r->late = find_late(remote);
+        log_info("session.late hop=\"%s\" position=%u", r->late->label, remote->base.position);
         pthread_mutex_lock(&remote->peers->lock);
         hop_fail(r->late, COROLLA_TIMEOUT, "too slow", "a step took too long");
         pthread_mutex_unlock(&remote->peers->lock);
         all_there = false;
     }
     if (!all_there) {
+        if (!again) blame_lost(remote);
         enum corolla_status status = replace_lost(r, &begin, &end, err);
         if (status != COROLLA_OK && r->late != NULL) { /* better a slow one than none */
             pthread_mutex_lock(&remote->peers->lock);
@@ -332,15 +347,22 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
             r->late = NULL;
             return COROLLA_BUSY;
         }
-        if (status == COROLLA_NO_CHAIN) err_set(err, status, "no other server has blocks %u:%u now", begin, end);
+        if (status != COROLLA_OK && status != COROLLA_CANCELLED && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
         if (status != COROLLA_OK && status != COROLLA_CANCELLED) wait_for_servers(r, begin, end, err);
         if (status != COROLLA_OK) return status;
         r->late = NULL;
         if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err); /* they have other neighbours now */
         for (uint32_t i = 0; i < remote->chain.n_hops; i++)
-            if (hop_down(remote, remote->chain.hops[i])) return COROLLA_PEER_LOST;
+            if (hop_down(remote, remote->chain.hops[i])) return err_set(err, COROLLA_NO_CHAIN, "%s", remote->chain.hops[i]->error.message);
     }
     return rebuild(r, err);
+}
+
+static bool is_fatal(const struct remote *remote) {
+    pthread_mutex_lock(&remote->peers->lock);
+    bool fatal = remote->failed && remote->fatal;
+    pthread_mutex_unlock(&remote->peers->lock);
+    return fatal;
 }
 
 enum corolla_status recover(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
@@ -354,7 +376,7 @@ enum corolla_status recover(struct remote *remote, const struct session_run *run
         struct corolla_error error = {.status = COROLLA_OK};
         enum corolla_status status = try_once(&r, !again && first.status == COROLLA_TIMEOUT, again, &error);
         if (status == COROLLA_OK) break;
-        if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM) {
+        if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || is_fatal(remote)) {
             *err = error;
             return status;
         }

@@ -13,6 +13,8 @@
 
 #define RECOVERIES_MAX 64 /* of one run that does not get on meanwhile */
 
+static const struct session_ops remote_ops;
+
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
 void remote_drop_bodies(struct remote *remote) {
@@ -37,7 +39,7 @@ void remote_free(struct remote *remote) {
     free(remote);
 }
 
-static struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens) {
+struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens) {
     size_t values, bytes;
     uint32_t chunk = max_tokens < REMOTE_CHUNK ? max_tokens : REMOTE_CHUNK;
     if (!size_mul(chunk, swarm->model->info.n_embd, &values) || !size_mul(values, sizeof(float), &bytes)) return NULL;
@@ -51,6 +53,7 @@ static struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_token
     remote->rows = malloc(bytes);
     remote->tokens = malloc(max_tokens * sizeof *remote->tokens);
     rand_bytes(remote->id, sizeof remote->id);
+    session_init(&remote->base, &remote_ops, swarm->model, max_tokens);
     if (remote->rows != NULL && remote->tokens != NULL) return remote;
     remote_free(remote);
     return NULL;
@@ -220,7 +223,8 @@ static void remote_close(struct corolla_session *session) {
     net_post(remote->peers->net, remote_loop_close, remote);
 }
 
-static const struct session_ops remote_ops = {.step = remote_step, .logits = remote_logits, .close = remote_close};
+static const struct session_ops remote_ops = {
+    .step = remote_step, .logits = remote_logits, .fork = remote_fork, .close = remote_close};
 
 static enum corolla_status open_chain(struct remote *remote, const struct choice *choice, struct corolla_error *err) {
     struct remote_hop *hops[HOPS_MAX] = {NULL};
@@ -229,6 +233,8 @@ static enum corolla_status open_chain(struct remote *remote, const struct choice
         hops[i] = hop_new(remote, choice, i, 0);
         if (hops[i] == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     }
+    remote->exact = choice->route.exact;
+    remote->arithmetic_class = hops[0]->arithmetic_class;
     chain_splice(remote, 0, 0, hops, n);
     enum corolla_status status = hops_ask(remote, hops, n, remote->swarm->timeout_ms, err);
     for (uint32_t i = 0; i < n; i++)
@@ -240,7 +246,6 @@ enum corolla_status remote_open(struct corolla_session **out_session, struct cor
                                 uint32_t max_tokens, struct corolla_error *err) {
     struct remote *remote = remote_new(swarm, max_tokens);
     if (remote == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
-    session_init(&remote->base, &remote_ops, swarm->model, max_tokens);
     net_post(remote->peers->net, remote_loop_begin, remote);
     enum corolla_status status = open_chain(remote, choice, err);
     if (status != COROLLA_OK) {

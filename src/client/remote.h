@@ -12,6 +12,7 @@
  *   hops.c         the servers of a session: choosing, opening, asking again after a failure
  *   recover.c      a run goes on after a failure
  *   handover.c     a hop is replaced before it fails
+ *   fork.c         a second session with the same positions
  *   remote_loop.c  the loop thread's side
  *
  * Threads: they meet in the fields guarded by peers->lock. After a run failed, was cancelled or timed out, the next one raises the epoch,
@@ -40,6 +41,7 @@ struct remote_hop {
     bool exact;
     bool keep;                       /* it keeps what it sends: not the last one of the chain */
     char label[PEER_LABEL_MAX + 32]; /* "server ... (blocks a:b)" */
+    bool blamed;                     /* caller only: for being down */
     float token_us;                  /* caller only: what a token takes there of late; 0: not known */
 
     /* guarded by peers->lock */
@@ -59,6 +61,7 @@ struct remote_hop {
     uint32_t stream; /* the one of OPEN or SYNC, on which all answers come */
     bool dialling;
     uint8_t secret[SECRET_SIZE];
+    struct remote_hop *parent; /* of the session that this one is a fork of; while it opens */
 };
 
 struct flight { /* one step under way */
@@ -94,6 +97,8 @@ struct remote {
     struct peers *peers;
     uint8_t id[SESSION_SIZE];
     enum corolla_wire wire;
+    bool exact;                /* as the session was opened: within one ... */
+    uint64_t arithmetic_class; /* ... which recoveries keep where they can */
 
     /* guarded by peers->lock */
     pthread_cond_t changed;
@@ -123,6 +128,7 @@ struct remote {
 };
 #define TOKEN_HIDDEN (-1)
 
+struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens);
 enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,
                                 uint32_t max_tokens, struct corolla_error *err);
 
@@ -147,6 +153,8 @@ enum corolla_status lane_remember(struct remote *remote, const struct session_ru
 
 /* A hop of the session, not opened yet. NULL: no memory. */
 struct remote_hop *hop_new(struct remote *remote, const struct choice *choice, uint32_t i, uint32_t first_block);
+/* The same server, to begin as a copy of what another session has there. */
+struct remote_hop *hop_fork(struct remote *remote, struct remote_hop *parent);
 /* Asks those that are not open to OPEN, and the others to SYNC. */
 void hops_ask_begin(struct remote *remote, struct remote_hop *const *hops, uint32_t n);
 /* Waits until these have answered, or are down; who is late is down then. The error of the first that is down. */
@@ -155,9 +163,12 @@ enum corolla_status hops_wait(struct remote *remote, struct remote_hop *const *h
 /* Both. */
 enum corolla_status hops_ask(struct remote *remote, struct remote_hop *const *hops, uint32_t n, uint32_t timeout_ms,
                              struct corolla_error *err);
-/* Others for the blocks [begin, end), none of them in the chain. exact: of the chain's arithmetic class where there is one. */
+/* Others for the blocks [begin, end), none of whom works in the chain (all blocks: whoever is best), of the session's arithmetic class
+ * where there are such. */
 enum corolla_status hops_choose(struct remote *remote, uint32_t begin, uint32_t end, uint32_t timeout_ms, struct remote_hop **out_hops,
                                 uint32_t *out_n, struct corolla_error *err);
+/* Remembers the chain for corolla_swarm_chain(). True: what it computes has the bits that the session began with. */
+bool chain_remember(struct remote *remote);
 /* Puts n hops in the place of hops [index, index + n_old) of the chain, and tells who sends to whom. False: too many hops. */
 bool chain_splice(struct remote *remote, uint32_t index, uint32_t n_old, struct remote_hop *const *hops, uint32_t n);
 /* Closes hops of which nothing is wanted any more. */
@@ -169,7 +180,7 @@ void hop_blame(struct remote *remote, struct remote_hop *hop, enum corolla_statu
 void hop_fail(struct remote_hop *hop, enum corolla_status status, const char *reason, const char *message);
 const char *hop_reason(enum corolla_status status);
 
-/* ---- recover.c, handover.c --------------------------------------------------------------------------------------- */
+/* ---- recover.c, handover.c, fork.c --------------------------------------------------------------------------------------- */
 
 /* Makes the chain whole after a run failed with *err, so that the run can go on at base.position. What cannot be made whole within the
  * time that the swarm's configuration gives, or would fail again, is an error. */
@@ -186,6 +197,9 @@ void handover_rewind(struct remote *remote, uint32_t position);
 void handover_note(struct remote *remote);
 
 /* ---- remote_loop.c ----------------------------------------------------------------------------------------------- */
+
+/* Opens the same session once more, as a copy of what it holds. */
+enum corolla_status remote_fork(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err);
 
 /* Loop thread; posted by the caller's side. user: struct remote, or struct remote_hop. */
 void remote_loop_begin(void *user);

@@ -79,6 +79,13 @@ static size_t encode_open(const struct remote_hop *hop, uint8_t *header) {
     open.upstream = hop->upstream;
     open.keep = hop->keep;
     open.dtype = remote->wire;
+    const struct remote_hop *parent = hop->parent;
+    open.has_parent = parent != NULL && parent->opened && !parent->down;
+    if (open.has_parent) {
+        memcpy(open.parent, parent->remote->id, SESSION_SIZE);
+        memcpy(open.parent_secret, parent->secret, SECRET_SIZE);
+        open.parent_length = parent->remote->base.position;
+    }
     return msg_open_encode(&open, header);
 }
 

@@ -63,6 +63,12 @@ enum corolla_status corolla_session_open(struct corolla_session **out_session, s
     return swarm_session_open(out_session, swarm, max_tokens, err);
 }
 
+enum corolla_status corolla_session_fork(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err) {
+    if (out_session == NULL || session == NULL) return err_set(err, COROLLA_INVALID, "a fork needs a session and a place for the new one");
+    if (session_cancelled(session)) return session_cancel_error(err);
+    return session->ops->fork(out_session, session, err);
+}
+
 void corolla_session_close(struct corolla_session *session) {
     if (session != NULL) session->ops->close(session);
 }

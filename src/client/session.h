@@ -28,6 +28,8 @@ struct session_ops {
     enum corolla_status (*step)(struct corolla_session *session, const struct session_run *run, struct corolla_error *err);
     /* hidden [n, n_embd] -> logits [n, n_vocab]. */
     enum corolla_status (*logits)(struct corolla_session *session, const float *hidden, uint32_t n, float *out, struct corolla_error *err);
+    /* Another session that holds the same positions. */
+    enum corolla_status (*fork)(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err);
     /* Frees the session. */
     void (*close)(struct corolla_session *session);
 };

@@ -65,9 +65,22 @@ static struct step *lane_pop(struct lane *lane) {
     return step;
 }
 
+/* A copy makes a turn of its own, before all rows: it is quick, and somebody waits for it. */
+static bool take_copy(struct compute *c) {
+    struct lane *lane = c->ready_first;
+    while (lane && !lane->first->parent) lane = lane->next;
+    if (!lane) return false;
+    c->turn[0] = lane_pop(lane);
+    lane->computing = true;
+    lane->withdrawn = false;
+    ready_remove(c, lane);
+    return true;
+}
+
 /* Takes the steps of the next turn out of their lanes; how many. */
 static uint32_t take_turn(struct compute *c) {
     uint32_t n = 0;
+    if (take_copy(c)) return 1;
     for (struct lane *lane = c->ready_first; lane && n < SESSIONS_MAX; lane = lane->next) {
         const struct step *step = lane->first;
         c->candidates[n] = (struct schedule_candidate){.decode = step->n_tokens <= STEP_DECODE_ROWS_MAX,
@@ -211,8 +224,26 @@ static void settle_lane(struct lane *lane, const struct step *step) {
     }
 }
 
+static void copy_session(struct step *step) {
+    struct lane *to = step->lane;
+    const struct lane *from = &step->parent->lane;
+    if (step->position > from->length) {
+        err_set(&step->error, COROLLA_BAD_POSITION, "the parent holds %u positions, not %u", from->length, step->position);
+        return;
+    }
+    if (kv_copy(to->kv, from->kv, step->position, &step->error) != COROLLA_OK) return;
+    to->length = step->position;
+    if (to->kept && from->kept && !row_log_copy(to->kept, from->kept, step->position))
+        err_set(&step->error, COROLLA_NOMEM, "out of memory to copy a session");
+}
+
 static void compute_turn(struct compute *c, uint32_t n) {
     uint64_t begin_us = clock_us();
+    if (c->turn[0]->parent) {
+        copy_session(c->turn[0]);
+        c->turn[0]->n_done = c->turn[0]->n_tokens;
+        return;
+    }
     for (uint32_t i = 0; i < n; i++)
         if (c->turn[i]->n_done == 0) c->turn[i]->queue_us = between_us(c->turn[i]->arrived_us, begin_us);
     uint32_t items, rows = compute_batch(c, n, &items);

@@ -33,15 +33,21 @@ void node_release_session(struct node *node, struct session *session) {
     if (!forward_dials(session)) free(session);
 }
 
-void node_drop_step(struct node *node, struct step *step) {
-    struct session *session = step->session;
-    step_free(node->net, step);
-    node->n_steps--;
+/* A step does not point there any more. */
+static void let_go(struct node *node, struct session *session) {
     session->n_steps--;
     if (session->closed)
         node_release_session(node, session);
     else
         resume_step_gone(node, session);
+}
+
+void node_drop_step(struct node *node, struct step *step) {
+    struct session *session = step->session, *parent = step->parent;
+    step_free(node->net, step);
+    node->n_steps--;
+    let_go(node, session);
+    if (parent) let_go(node, parent);
 }
 
 void node_drop_steps(struct node *node, struct step *first) {
@@ -70,6 +76,11 @@ void node_close_session(struct node *node, struct session *session) {
     session->closed = true;
     session->link = NULL;
     node_release_session(node, session);
+}
+
+static void fail_copy(struct node *node, struct session *session, const struct corolla_error *error) {
+    answer_failed(node, session->link, session->stream, &(struct answer_about){.session = session->id}, error);
+    node_close_session(node, session);
 }
 
 /* ---- messages -------------------------------------------------------------------------------------------------- */
@@ -103,15 +114,40 @@ static enum corolla_status session_new(struct host *host, const struct msg_open 
     return COROLLA_OK;
 }
 
+/* OPENED goes out when the copy is there (on_copied). The parent counts a step already. */
+static void copy_parent(struct node *node, struct session *session, struct session *parent, uint32_t length) {
+    struct msg_step *m = &node->message;
+    m->epoch = 0;
+    m->position = length;
+    m->n_tokens = 1;
+    m->n_rows = m->n_hops = m->n_timings = 0;
+    m->dtype = session->wire;
+    struct step *step = step_new(node->net, m, NULL);
+    if (!step) {
+        let_go(node, parent);
+        fail_copy(node, session, &(struct corolla_error){.status = COROLLA_BUSY, .message = "this server is out of memory: try again later"});
+        return;
+    }
+    step->session = session;
+    step->parent = parent;
+    session->n_steps++;
+    node->n_steps++;
+    compute_submit(node->host->compute, &session->lane, step);
+}
+
 static enum corolla_status open_session(struct node *node, struct link *link, uint32_t stream, const struct msg_open *open,
                                         struct corolla_error *err) {
     const struct node_id *client = &link_peer(link)->id;
-    struct session *session = NULL;
+    struct session *session = NULL, *parent = NULL;
     enum corolla_status status;
+    if (open->has_parent && !(parent = sessions_find_parent(&node->sessions, open, client)))
+        return err_set(err, COROLLA_NO_SESSION, "there is no such session to begin from: open a new one");
+    if (parent) parent->n_steps++; /* so that it does not make room for its own copy */
     do {
         status = sessions_check_open(&node->sessions, &node->limits, open, client, err);
         if (status == COROLLA_OK) status = session_new(node->host, open, &session, err);
     } while (status != COROLLA_OK && resume_make_room(node, status, client));
+    if (status != COROLLA_OK && parent) let_go(node, parent);
     if (status != COROLLA_OK) return status;
     memcpy(session->id, open->session, SESSION_SIZE);
     rand_bytes(session->secret, SECRET_SIZE);
@@ -124,7 +160,10 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     session->lane.begin = open->begin;
     session->lane.end = open->end;
     sessions_add(&node->sessions, session);
-    answer_opened(node, session);
+    if (parent)
+        copy_parent(node, session, parent, open->parent_length);
+    else
+        answer_opened(node, session);
     return COROLLA_OK;
 }
 
@@ -321,11 +360,29 @@ static void note_turn(struct node *node, const struct step *step) {
     if (turn.items > 0) measure_note(&node->host->measure, &turn);
 }
 
+/* A session that began as a copy is open, or cannot be. */
+static void on_copied(struct node *node, struct step *step) {
+    struct session *session = step->session;
+    if (!session->closed && step->error.status != COROLLA_OK) {
+        struct corolla_error error = step->error;
+        fail_copy(node, session, &error);
+    } else if (!session->closed) {
+        session->expected = session->lane.length;
+        answer_opened(node, session);
+    }
+    node_drop_step(node, step);
+}
+
 static void on_computed(void *user) {
     struct node *node = user;
     struct step *step = node->host ? compute_collect(node->host->compute) : NULL;
     while (step) {
         struct step *next = step->next;
+        if (step->parent) {
+            on_copied(node, step);
+            step = next;
+            continue;
+        }
         note_turn(node, step);
         if (step->session->closed || step->epoch < step->session->epoch) {
             node_drop_step(node, step);

@@ -78,6 +78,13 @@ enum corolla_status sessions_check_open(const struct sessions *table, const stru
     return COROLLA_OK;
 }
 
+struct session *sessions_find_parent(const struct sessions *table, const struct msg_open *open, const struct node_id *client) {
+    struct session *s = sessions_find(table, open->parent);
+    bool fits = s && node_id_equal(client, &s->client) && secret_equal(s->secret, open->parent_secret) && s->lane.begin == open->begin &&
+                s->lane.end == open->end;
+    return fits ? s : NULL;
+}
+
 bool sessions_is_party(const struct session *session, const struct node_id *sender) {
     return node_id_equal(sender, &session->client) || (session->has_upstream && node_id_equal(sender, &session->upstream));
 }

@@ -72,6 +72,8 @@ struct session_limits {
 /* Whether a session may be opened, as far as the table and the limits say; the KV budget is asked later. */
 enum corolla_status sessions_check_open(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
                                         const struct node_id *client, struct corolla_error *err);
+/* The session that an OPEN names as its parent. NULL: there is none that is the client's own, with this secret and the same blocks. */
+struct session *sessions_find_parent(const struct sessions *table, const struct msg_open *open, const struct node_id *client);
 /* Whether a node may send steps of the session: its client, or the hop before. */
 bool sessions_is_party(const struct session *session, const struct node_id *sender);
 /* Whether a step may run. STALE: it is to be dropped without a word. */

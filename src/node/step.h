@@ -20,6 +20,7 @@ struct step {
     struct body *block; /* that holds this struct */
     struct body *body;  /* rows in wire format: what came in, then what goes out; NULL: none go out, or a replay's that are still to be fetched */
     struct session *session;
+    struct session *parent; /* not rows: the session begins as a copy of this one's first `position` positions; NULL: rows */
     struct lane *lane;
     uint32_t epoch, position, n_tokens, n_rows;
     enum corolla_wire wire;

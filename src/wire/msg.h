@@ -115,6 +115,9 @@ struct msg_open {
     struct node_id upstream; /* the hop whose steps are accepted besides the client's own */
     bool keep;               /* the output rows, for REPLAY ... */
     enum corolla_wire dtype; /* ... of this type, which all steps then have */
+    bool has_parent;         /* the session begins as a copy of the first parent_length positions of another one */
+    uint8_t parent[SESSION_SIZE], parent_secret[SECRET_SIZE];
+    uint32_t parent_length;
 };
 struct msg_opened {
     uint8_t session[SESSION_SIZE], secret[SECRET_SIZE];

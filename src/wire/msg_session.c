@@ -22,7 +22,18 @@ size_t msg_open_encode(const struct msg_open *m, uint8_t *out) {
     }
     p.keep = m->keep;
     p.dtype = (Corolla__Wire)m->dtype;
+    if (m->has_parent) {
+        p.parent = field_bytes_put(m->parent, SESSION_SIZE);
+        p.parent_secret = field_bytes_put(m->parent_secret, SECRET_SIZE);
+        p.parent_length = m->parent_length;
+    }
     return field_pack(&p.base, out);
+}
+
+static bool parent_ok(const Corolla__Open *p) {
+    if (p->parent.len == 0) return p->parent_length == 0;
+    return field_bytes_ok(&p->parent, SESSION_SIZE) && field_bytes_ok(&p->parent_secret, SECRET_SIZE) &&
+           p->parent_length <= p->max_tokens;
 }
 
 enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_open *out, struct corolla_error *err) {
@@ -30,7 +41,7 @@ enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_o
     arena_init(&arena);
     const Corolla__Open *p = size <= MSG_HEADER_MAX ? corolla__open__unpack(&arena.allocator, size, in) : NULL;
     if (p == NULL || !field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->model, ID_SIZE) || p->begin >= p->end ||
-        p->end > BLOCKS_MAX || p->max_tokens == 0 || !field_wire_ok(p->dtype) || (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
+        p->end > BLOCKS_MAX || p->max_tokens == 0 || !field_wire_ok(p->dtype) || !parent_ok(p) || (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
         return err_set(err, COROLLA_FORMAT, "malformed OPEN message");
     }
     memcpy(out->session, p->session.data, SESSION_SIZE);
@@ -43,6 +54,12 @@ enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_o
         field_node_id_get(p->upstream, &out->upstream);
     }
     out->keep = p->keep != 0;
+    out->has_parent = p->parent.len > 0;
+    if (out->has_parent) {
+        memcpy(out->parent, p->parent.data, SESSION_SIZE);
+        memcpy(out->parent_secret, p->parent_secret.data, SECRET_SIZE);
+    }
+    out->parent_length = p->parent_length;
     out->dtype = (enum corolla_wire)p->dtype;
     return COROLLA_OK;
 }

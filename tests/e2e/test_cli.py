@@ -208,11 +208,27 @@ class Serve(Case):
         client = subprocess.Popen([COROLLA, "run", str(model), "--no-lan", "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
         client.stdout.read(10)
-        self.assertEqual(servers[1].stop(), 0, servers[1].log())
+        self.assertEqual(servers[1].stop(), 0, servers[1].log())  # it waits for a while, and nobody takes its place
+        self.assertIn("leaving: 1 session goes on elsewhere", servers[1].log())
         _, errors = client.communicate(timeout=DEADLINE)
         self.assertEqual(client.returncode, 1, errors)
         self.assertEqual(errors.decode().count("corolla: "), 1, errors)
         self.assertEqual(servers[0].stop(), 0, servers[0].log())
+
+    def test_a_second_signal_ends_a_server_that_waits_for_a_session(self):
+        model = self.tiny_model(n_ctx=65536)
+        server = self.serve(model, "0:5", flags=("--cache-tokens", "65536"))[0]
+        client = subprocess.Popen([COROLLA, "run", str(model), "--no-lan", "-p", "the thing", "-n", "60000", "--temp", "0", *joins([server])],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment("client"))
+        client.stdout.read(10)
+        server.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + DEADLINE
+        while "leaving: 1 session" not in server.log():
+            self.assertLess(time.monotonic(), deadline, server.log())
+            time.sleep(0.01)
+        self.assertEqual(server.stop(), -signal.SIGTERM)
+        client.kill()
+        client.communicate()
 
     def test_servers_of_one_home_are_told_apart(self):
         model = self.tiny_model()

@@ -36,6 +36,13 @@ class Readme(unittest.TestCase):
         for hop in ("hop 1 of 3: blocks 0:10", "hop 2 of 3: blocks 10:20", "hop 3 of 3: blocks 20:30"):
             self.assertIn(hop, done.stderr)
 
+    def test_a_server_dies_in_mid_answer_and_the_answer_is_the_same(self):
+        done = subprocess.run([str(ROOT / "tools" / "demo-kill.sh"), MODEL], capture_output=True, text=True, timeout=3 * DEADLINE, check=False,
+                              env={**os.environ, "COROLLA_BIN": str(BIN)})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        for words in ("*** killed server", "(crashed)", "both answers are the same, byte for byte"):
+            self.assertIn(words, done.stderr)
+
     def test_what_the_main_job_cannot_do_is_told_in_one_line(self):
         for model, servers, code, words in (("no-such.gguf", "3", 1, "no-such.gguf"), (MODEL, "three", 2, "SERVERS=three"), (MODEL, "0", 2, "SERVERS=0"),
                                             (MODEL, "31", 2, "SERVERS=31")):

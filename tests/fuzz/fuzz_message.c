@@ -64,11 +64,15 @@ FUZZ(step, check_step(&m))
 FUZZ(result, must(m.n_timings <= HOPS_MAX && m.n_rows <= m.n_tokens))
 FUZZ(failed, (check_text(m.text, sizeof(m.text)), must(m.status > COROLLA_OK && m.status < COROLLA_STATUS_COUNT)))
 FUZZ(close, (void)0)
+FUZZ(drain, (void)0)
+FUZZ(sync, (void)0)
+FUZZ(synced, (void)0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static void (*const targets[])(const uint8_t *in, size_t size) = {
         [0] = fuzz_hello,       [MSG_INFO] = fuzz_info,     [MSG_OPEN] = fuzz_open,     [MSG_OPENED] = fuzz_opened,
         [MSG_STEP] = fuzz_step, [MSG_RESULT] = fuzz_result, [MSG_FAILED] = fuzz_failed, [MSG_CLOSE] = fuzz_close,
+        [MSG_DRAIN] = fuzz_drain, [MSG_SYNC] = fuzz_sync, [MSG_SYNCED] = fuzz_synced, [MSG_REPLAY] = fuzz_step,
     };
     if (size == 0) {
         return 0;

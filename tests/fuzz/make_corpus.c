@@ -51,6 +51,13 @@ static void seed_messages(enum sample_size how) {
     seed_message(MSG_FAILED, "failed", how, msg_failed_encode(&failed, header));
     struct msg_close close = sample_close();
     seed_message(MSG_CLOSE, "close", how, msg_close_encode(&close, header));
+    struct msg_drain drain = {.leaving = how == SAMPLE_LARGEST};
+    seed_message(MSG_DRAIN, "drain", how, msg_drain_encode(&drain, header));
+    struct msg_sync sync = sample_sync(how);
+    seed_message(MSG_SYNC, "sync", how, msg_sync_encode(&sync, header));
+    struct msg_synced synced = sample_synced(how);
+    seed_message(MSG_SYNCED, "synced", how, msg_synced_encode(&synced, header));
+    seed_message(MSG_REPLAY, "replay", how, msg_step_encode(&step, header));
 }
 
 static void seed_frames(void) {

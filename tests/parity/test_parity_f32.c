@@ -11,19 +11,18 @@
 
 #include "parity/greedy.h"
 #include "support/dequantise.h"
+#include "support/sanitized.h"
 #include "support/scratch.h"
 
 #define FILE_NAME "real-f32.gguf"
-#define PROMPTS 20     /* with COROLLA_TEST_FULL=1; F32 weights are slow, so else only ... */
-#define PROMPTS_SOME 5 /* ... and one with a sanitizer, which sees no more in many */
+#define PROMPTS 20     /* with COROLLA_TEST_FULL=1 */
+#define PROMPTS_SOME 5 /* else: F32 weights are slow */
 
 static void greedy_choices_of_f32_weights_are_those_of_libllama(void **state) {
     (void)state;
     dequantise(real_model(), FILE_NAME);
     scratch_file("cache"); /* where the digests of the file go */
-    const char *sanitizer = getenv("COROLLA_SANITIZE");
-    uint32_t some = sanitizer && sanitizer[0] ? 1 : PROMPTS_SOME;
-    greedy_compare(FILE_NAME, getenv("COROLLA_TEST_FULL") ? PROMPTS : some, 0.0f);
+    greedy_compare(FILE_NAME, SANITIZED ? 1 : getenv("COROLLA_TEST_FULL") ? PROMPTS : PROMPTS_SOME, 0.0f);
 }
 
 static int remove_file(void **state) {

@@ -35,6 +35,23 @@ struct driver {
     unsigned n_downs;
 };
 
+/* ---- what came; the lock is held --------------------------------------------------------------------------------- */
+
+static bool matches(const struct received *r, const struct link *link, uint32_t stream) {
+    return r->link == link && (stream == 0 || r->stream == stream);
+}
+
+static struct received *take(struct driver *d, const struct link *link, uint32_t stream) {
+    struct received *before = NULL;
+    for (struct received *r = d->first; r; before = r, r = r->next) {
+        if (!matches(r, link, stream)) continue;
+        *(before ? &before->next : &d->first) = r->next;
+        if (d->last == r) d->last = before;
+        return r;
+    }
+    return NULL;
+}
+
 /* ---- events: on the loop --------------------------------------------------------------------------------------- */
 
 static void on_up(void *user, struct link *link) {
@@ -42,6 +59,7 @@ static void on_up(void *user, struct link *link) {
     pthread_mutex_lock(&d->lock);
     for (unsigned i = 0; i < d->n_downs; i++) /* an address may come again */
         if (d->downs[i].link == link) d->downs[i--] = d->downs[--d->n_downs];
+    for (struct received *old; (old = take(d, link, 0)) != NULL;) received_free(old);
     pthread_mutex_unlock(&d->lock);
 }
 
@@ -208,6 +226,18 @@ uint32_t driver_stream(struct driver *d, struct link *link) {
     return call.stream;
 }
 
+static void loop_cut(void *user) {
+    struct call *call = user;
+    link_close(call->link, COROLLA_TIMEOUT, "cut by a test");
+    call_done(call);
+}
+
+void driver_cut(struct driver *d, struct link *link) {
+    struct call call = {.link = link};
+    do_call(d, loop_cut, &call, "a turn of the loop");
+    driver_wait_down(d, link, NULL);
+}
+
 static void loop_send(void *user) {
     struct call *call = user;
     call->status = link_send(call->link, call->stream, LINK_BULK, call->kind, call->header, call->header_size, call->body);
@@ -227,21 +257,6 @@ void driver_send(struct driver *d, struct link *link, uint32_t stream, enum msg_
 }
 
 /* ---- what came ------------------------------------------------------------------------------------------------- */
-
-static bool matches(const struct received *r, const struct link *link, uint32_t stream) {
-    return r->link == link && (stream == 0 || r->stream == stream);
-}
-
-static struct received *take(struct driver *d, const struct link *link, uint32_t stream) {
-    struct received *before = NULL;
-    for (struct received *r = d->first; r; before = r, r = r->next) {
-        if (!matches(r, link, stream)) continue;
-        *(before ? &before->next : &d->first) = r->next;
-        if (d->last == r) d->last = before;
-        return r;
-    }
-    return NULL;
-}
 
 struct received *driver_receive(struct driver *d, const struct link *link, uint32_t stream) {
     struct timespec until = deadline();

@@ -27,6 +27,8 @@ const struct node_ref *driver_self(const struct driver *driver);
 /* A link to the node with this join code; the node in *out_node unless that is NULL. */
 struct link *driver_dial(struct driver *driver, const char *join_code, struct node_ref *out_node);
 uint32_t driver_stream(struct driver *driver, struct link *link);
+/* Ends the link with GOODBYE(TIMEOUT), and waits until it is down: to the peer this client was lost, and did not leave. */
+void driver_cut(struct driver *driver, struct link *link);
 /* The body is copied. */
 void driver_send(struct driver *driver, struct link *link, uint32_t stream, enum msg_kind kind, const uint8_t *header, size_t header_size,
                  const void *body, size_t body_size);

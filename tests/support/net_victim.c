@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "support/sanitized.h"
+
 struct node victim, honest;
 struct link *honest_link;
 
@@ -41,9 +43,7 @@ void check_honest(void) {
 size_t memory_kib(void) {
     char line[128];
     size_t kib = 0;
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return 0;
-#endif
+    if (SANITIZED) return 0;
     FILE *f = fopen("/proc/self/status", "r");
     while (f && fgets(line, sizeof(line), f)) sscanf(line, "VmRSS: %zu", &kib);
     if (f) fclose(f);

@@ -104,6 +104,8 @@ static inline struct msg_open sample_open(enum sample_size how) {
     if (m.has_upstream) {
         m.upstream = sample_node_id(3, how);
     }
+    m.keep = how == SAMPLE_LARGEST;
+    m.dtype = how ? COROLLA_WIRE_BF16 : COROLLA_WIRE_F32;
     return m;
 }
 
@@ -167,6 +169,23 @@ static inline struct msg_close sample_close(void) {
     struct msg_close m;
     sample_bytes(m.session, SESSION_SIZE, 2);
     sample_bytes(m.secret, SECRET_SIZE, 4);
+    return m;
+}
+
+static inline struct msg_sync sample_sync(enum sample_size how) {
+    struct msg_sync m = {.epoch = sample_u32(3, how), .has_upstream = how == SAMPLE_LARGEST};
+    sample_bytes(m.session, SESSION_SIZE, 2);
+    sample_bytes(m.secret, SECRET_SIZE, 4);
+    if (m.has_upstream) {
+        m.upstream = sample_node_id(3, how);
+    }
+    return m;
+}
+
+static inline struct msg_synced sample_synced(enum sample_size how) {
+    struct msg_synced m = {.epoch = sample_u32(3, how), .length = sample_u32(130, how), .kept = sample_u32(128, how)};
+    sample_bytes(m.session, SESSION_SIZE, 2);
+    m.computed_epoch = sample_u32(2, how);
     return m;
 }
 

@@ -31,6 +31,17 @@ struct msg_step message;
 
 size_t row_bytes(void) { return n_embd * sizeof(float); }
 
+struct msg_info server_info(uint32_t server) {
+    struct msg_info info;
+    uint32_t stream = driver_stream(driver, links[server]);
+    driver_send(driver, links[server], stream, MSG_INFO_GET, NULL, 0, NULL, 0);
+    struct received *r = driver_receive(driver, links[server], stream);
+    assert_int_equal(r->kind, MSG_INFO);
+    assert_int_equal(msg_info_decode(r->header, r->header_size, &info, NULL), COROLLA_OK);
+    received_free(r);
+    return info;
+}
+
 struct session_at session_prepare(uint32_t server, uint32_t max_tokens) {
     struct session_at s = {.server = server, .stream = driver_stream(driver, links[server])};
     s.open = (struct msg_open){.begin = cuts[server], .end = cuts[server + 1], .max_tokens = max_tokens};
@@ -119,15 +130,19 @@ void expect_result(struct received *r, float *out) {
 
 /* ---- a chain of all servers ------------------------------------------------------------------------------------ */
 
-void all_open(struct sessions_all *all) {
+static void open_all(struct sessions_all *all, bool keep) {
     for (uint32_t i = 0; i < N_SERVERS; i++) {
         all->at[i] = session_prepare(i, SESSION_TOKENS);
         memcpy(all->at[i].open.session, all->at[0].open.session, SESSION_SIZE);
         all->at[i].open.has_upstream = i > 0;
         if (i > 0) all->at[i].open.upstream = nodes[i - 1].id;
+        all->at[i].open.keep = keep && i + 1 < N_SERVERS;
         session_open_sent(&all->at[i]);
     }
 }
+
+void all_open(struct sessions_all *all) { open_all(all, false); }
+void all_open_keeping(struct sessions_all *all) { open_all(all, true); }
 
 void all_close(const struct sessions_all *all) {
     for (uint32_t i = 0; i < N_SERVERS; i++) session_close(&all->at[i]);
@@ -186,6 +201,20 @@ void session_goes_on(const struct session_at *s) {
     servers_work();
 }
 
+/* ---- another client -------------------------------------------------------------------------------------------- */
+
+void client_enter(struct client *client) {
+    client->instead_driver = driver;
+    client->instead_link = links[0];
+    driver = client->driver;
+    links[0] = driver_dial(driver, corolla_server_join_code(servers[0]), NULL);
+}
+
+void client_leave(const struct client *client) {
+    driver = client->instead_driver;
+    links[0] = client->instead_link;
+}
+
 /* ---- set-up ---------------------------------------------------------------------------------------------------- */
 
 static void must(enum corolla_status status, const struct corolla_error *err) {
@@ -216,6 +245,33 @@ static void compute_expected(const char *path) {
     model_file_close(file);
 }
 
+static struct corolla_server *start(uint32_t server, const char *home) {
+    struct corolla_server *handle;
+    struct corolla_error err = {0};
+    struct corolla_server_config config;
+    corolla_server_config_default(&config);
+    config.listen = "127.0.0.1:0";
+    config.home = scratch_file(home);
+    config.begin = cuts[server];
+    config.end = cuts[server + 1];
+    config.threads = 1;
+    config.cache_tokens = CACHE_TOKENS;
+    must(corolla_server_start(&handle, model, &config, &err), &err);
+    return handle;
+}
+
+struct spare spare_start(uint32_t server) {
+    struct spare spare = {.server = server, .instead_node = nodes[server], .instead_link = links[server]};
+    spare.handle = start(server, "home-spare");
+    links[server] = driver_dial(driver, corolla_server_join_code(spare.handle), &nodes[server]);
+    return spare;
+}
+
+void spare_step_back(struct spare *spare) {
+    nodes[spare->server] = spare->instead_node;
+    links[spare->server] = spare->instead_link;
+}
+
 int stage_open(void **state) {
     (void)state;
     struct tiny_config tiny;
@@ -230,15 +286,7 @@ int stage_open(void **state) {
     compute_expected(path);
     driver = driver_open();
     for (uint32_t i = 0; i < N_SERVERS; i++) {
-        struct corolla_server_config config;
-        corolla_server_config_default(&config);
-        config.listen = "127.0.0.1:0";
-        config.home = scratch_file("home"); /* one home: several instances */
-        config.begin = cuts[i];
-        config.end = cuts[i + 1];
-        config.threads = 1;
-        config.cache_tokens = CACHE_TOKENS;
-        must(corolla_server_start(&servers[i], model, &config, &err), &err);
+        servers[i] = start(i, "home"); /* one home: several instances */
         links[i] = driver_dial(driver, corolla_server_join_code(servers[i]), &nodes[i]);
     }
     return 0;

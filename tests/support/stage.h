@@ -38,6 +38,7 @@ struct session_at { /* one session at one server */
 };
 
 size_t row_bytes(void);
+struct msg_info server_info(uint32_t server);
 struct session_at session_prepare(uint32_t server, uint32_t max_tokens);
 struct session_at session_open(uint32_t server); /* of SESSION_TOKENS */
 /* Sends OPEN and returns what comes; session_open_sent expects OPENED. */
@@ -65,11 +66,34 @@ struct sessions_all {
 };
 
 void all_open(struct sessions_all *all);
+void all_open_keeping(struct sessions_all *all); /* all servers but the last keep their rows */
 void all_close(const struct sessions_all *all);
 void all_prepare(const struct sessions_all *all, uint32_t position, uint32_t n);
 /* Rows of the prompt through the chain; what comes out must have the expected bits. */
 void all_step(const struct sessions_all *all, uint32_t position, uint32_t n);
 /* Opens a chain, steps and closes: the servers still do what they are for. */
 void servers_work(void);
+
+/* ---- clients and servers that come and go ---------------------------------------------------------------------------------- */
+
+struct client { /* another one than the stage's, at server 0 */
+    struct driver *driver, *instead_driver;
+    struct link *instead_link;
+};
+
+/* The functions above speak for it, over a new link, until it leaves the stage; its link stays. */
+void client_enter(struct client *client);
+void client_leave(const struct client *client);
+
+struct spare { /* one more server with the blocks of another one; nodes[] and links[] name it in the other's place until it is stopped */
+    uint32_t server;
+    struct corolla_server *handle;
+    struct node_ref instead_node;
+    struct link *instead_link;
+};
+
+struct spare spare_start(uint32_t server);
+/* The other one is back in its place; the spare may run on. */
+void spare_step_back(struct spare *spare);
 
 #endif

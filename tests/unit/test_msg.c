@@ -98,7 +98,41 @@ static void open_goes_there_and_back(void **state) {
         SAME_NUMBER(m, back, max_tokens);
         SAME_NUMBER(m, back, has_upstream);
         assert_true(!m.has_upstream || node_id_equal(&m.upstream, &back.upstream));
+        SAME_NUMBER(m, back, keep);
+        SAME_NUMBER(m, back, dtype);
     }
+}
+
+static void sync_and_synced_go_there_and_back(void **state) {
+    (void)state;
+    for (int how = SAMPLE_USUAL; how <= SAMPLE_LARGEST; how++) {
+        struct msg_sync m = sample_sync((enum sample_size)how), back;
+        assert_int_equal(msg_sync_decode(bytes, msg_sync_encode(&m, bytes), &back, NULL), COROLLA_OK);
+        SAME_BYTES(m, back, session);
+        SAME_BYTES(m, back, secret);
+        SAME_NUMBER(m, back, epoch);
+        SAME_NUMBER(m, back, has_upstream);
+        assert_true(!m.has_upstream || node_id_equal(&m.upstream, &back.upstream));
+        struct msg_synced synced = sample_synced((enum sample_size)how), synced_back;
+        assert_int_equal(msg_synced_decode(bytes, msg_synced_encode(&synced, bytes), &synced_back, NULL), COROLLA_OK);
+        SAME_BYTES(synced, synced_back, session);
+        SAME_NUMBER(synced, synced_back, epoch);
+        SAME_NUMBER(synced, synced_back, length);
+        SAME_NUMBER(synced, synced_back, kept);
+        SAME_NUMBER(synced, synced_back, computed_epoch);
+    }
+}
+
+static void drain_says_whether_its_sender_leaves(void **state) {
+    (void)state;
+    for (int leaving = 0; leaving <= 1; leaving++) {
+        struct msg_drain m = {.leaving = leaving}, back = {.leaving = !leaving};
+        assert_int_equal(msg_drain_decode(bytes, msg_drain_encode(&m, bytes), &back, NULL), COROLLA_OK);
+        SAME_NUMBER(m, back, leaving);
+    }
+    struct msg_drain back = {.leaving = true}; /* of a node that knows no fields */
+    assert_int_equal(msg_drain_decode(bytes, 0, &back, NULL), COROLLA_OK);
+    assert_false(back.leaving);
 }
 
 static void opened_and_close_go_there_and_back(void **state) {
@@ -298,6 +332,36 @@ static void a_hello_or_open_with_one_thing_wrong_is_refused(void **state) {
     assert_int_equal(msg_open_decode(bytes, msg_open_encode(&open, bytes), &open_out, NULL), COROLLA_FORMAT);
 }
 
+/* Cuts the first bytes field short: a session of 15 bytes. */
+static size_t shorten_session(size_t size) {
+    assert_int_equal(bytes[1], SESSION_SIZE);
+    bytes[1]--;
+    memmove(bytes + 2 + SESSION_SIZE - 1, bytes + 2 + SESSION_SIZE, size - 2 - SESSION_SIZE);
+    return size - 1;
+}
+
+static void a_sync_synced_or_drain_with_one_thing_wrong_is_refused(void **state) {
+    (void)state;
+    struct msg_sync sync = sample_sync(SAMPLE_LARGEST), sync_out;
+    struct msg_synced synced = sample_synced(SAMPLE_USUAL), synced_out;
+    struct msg_drain drain_out;
+    struct msg_open open = sample_open(SAMPLE_USUAL), open_out;
+    size_t size = msg_sync_encode(&sync, bytes);
+    assert_int_equal(msg_sync_decode(bytes, size - 1, &sync_out, NULL), COROLLA_FORMAT);
+    assert_int_equal(msg_sync_decode(bytes, shorten_session(size), &sync_out, NULL), COROLLA_FORMAT);
+    assert_int_equal(msg_sync_decode(bytes, 2 + SESSION_SIZE, &sync_out, NULL), COROLLA_FORMAT); /* no secret */
+    sync = sample_sync(SAMPLE_USUAL);
+    size = msg_sync_encode(&sync, bytes);
+    memcpy(bytes + size, "\x22\x02\x10\x01", 4); /* an upstream without a key */
+    assert_int_equal(msg_sync_decode(bytes, size + 4, &sync_out, NULL), COROLLA_FORMAT);
+    size = msg_synced_encode(&synced, bytes);
+    assert_int_equal(msg_synced_decode(bytes, shorten_session(size), &synced_out, NULL), COROLLA_FORMAT);
+    assert_int_equal(msg_synced_decode(bytes, 0, &synced_out, NULL), COROLLA_FORMAT);
+    assert_int_equal(msg_drain_decode((const uint8_t *)"\xff", 1, &drain_out, NULL), COROLLA_FORMAT);
+    open.dtype = (enum corolla_wire)3;
+    assert_int_equal(msg_open_decode(bytes, msg_open_encode(&open, bytes), &open_out, NULL), COROLLA_FORMAT);
+}
+
 /* Every prefix and every flipped bit: whatever happens, it is an answer. The sanitizers watch. */
 static void cut_and_flipped_messages_are_answered(void **state) {
     (void)state;
@@ -383,6 +447,8 @@ int main(void) {
         cmocka_unit_test(info_goes_there_and_back),
         cmocka_unit_test(open_goes_there_and_back),
         cmocka_unit_test(opened_and_close_go_there_and_back),
+        cmocka_unit_test(sync_and_synced_go_there_and_back),
+        cmocka_unit_test(drain_says_whether_its_sender_leaves),
         cmocka_unit_test(a_step_goes_there_and_back_with_the_longest_chain),
         cmocka_unit_test(a_result_goes_there_and_back),
         cmocka_unit_test(a_failure_goes_there_and_back),
@@ -392,6 +458,7 @@ int main(void) {
         cmocka_unit_test(a_step_with_one_thing_wrong_is_refused),
         cmocka_unit_test(an_info_with_one_thing_wrong_is_refused),
         cmocka_unit_test(a_hello_or_open_with_one_thing_wrong_is_refused),
+        cmocka_unit_test(a_sync_synced_or_drain_with_one_thing_wrong_is_refused),
         cmocka_unit_test(cut_and_flipped_messages_are_answered),
         cmocka_unit_test(too_many_small_things_are_refused_within_fixed_memory),
         cmocka_unit_test(a_chain_that_is_too_long_is_refused),

@@ -8,7 +8,6 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "support/scratch.h"
 #include "support/stage.h"
 
 static void a_next_hop_that_nobody_answers_for_is_the_culprit(void **state) {
@@ -49,7 +48,7 @@ static void a_server_is_not_its_own_next_hop(void **state) {
 
 static void malformed_messages_cost_the_link_and_nothing_else(void **state) {
     (void)state;
-    const enum msg_kind kinds[] = {MSG_OPEN, MSG_STEP, MSG_CLOSE};
+    const enum msg_kind kinds[] = {MSG_OPEN, MSG_STEP, MSG_CLOSE, MSG_SYNC, MSG_REPLAY};
     struct session_at s = session_with_rows();
     struct driver *stranger = driver_open();
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -66,66 +65,37 @@ static void malformed_messages_cost_the_link_and_nothing_else(void **state) {
 static void kinds_of_later_versions_and_answers_to_nothing_are_ignored(void **state) {
     (void)state;
     struct session_at s = session_with_rows();
-    const unsigned kinds[] = {MSG_INFO, MSG_OPENED, MSG_RESULT, MSG_FAILED, MSG_DRAIN, 17, 60, 65535};
+    const unsigned kinds[] = {MSG_INFO, MSG_OPENED, MSG_RESULT, MSG_FAILED, MSG_DRAIN, MSG_SYNCED, 17, 60, 65535};
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
         driver_send(driver, links[0], s.stream, (enum msg_kind)kinds[i], (const uint8_t *)"junk", 4, NULL, 0);
     session_goes_on(&s);
 }
 
-static uint64_t cache_left(uint32_t server) {
-    struct msg_info info;
-    uint32_t stream = driver_stream(driver, links[server]);
-    driver_send(driver, links[server], stream, MSG_INFO_GET, NULL, 0, NULL, 0);
-    struct received *r = driver_receive(driver, links[server], stream);
-    assert_int_equal(r->kind, MSG_INFO);
-    assert_int_equal(msg_info_decode(r->header, r->header_size, &info, NULL), COROLLA_OK);
-    assert_int_equal(info.begin, cuts[server]);
-    assert_int_equal(info.end, cuts[server + 1]);
-    received_free(r);
-    return info.cache_tokens_left;
-}
-
 static void the_sessions_of_a_client_that_is_gone_are_freed(void **state) {
     (void)state;
-    struct driver *leaver = driver_open(), *mine = driver;
-    struct link *link = links[0];
-    uint64_t before = cache_left(0);
-    driver = leaver;
-    links[0] = driver_dial(leaver, corolla_server_join_code(servers[0]), NULL);
+    struct client leaver = {.driver = driver_open()};
+    uint64_t before = server_info(0).cache_tokens_left;
+    client_enter(&leaver);
     struct session_at s = session_open(0);
     for (uint32_t i = 0; i < 8; i++) { /* some are still computing when it goes */
         step_prepare(&s, i * 8, 8);
         step_send(&s, prompt, 8 * row_bytes());
     }
-    driver = mine;
-    links[0] = link;
-    assert_true(cache_left(0) < before);
-    driver_close(leaver);
-    for (int i = 0; cache_left(0) != before; i++) assert_true(i < 100000); /* the server hears of it when the link ends */
+    client_leave(&leaver);
+    assert_true(server_info(0).cache_tokens_left < before);
+    driver_close(leaver.driver);
+    for (int i = 0; server_info(0).cache_tokens_left != before; i++) assert_true(i < 100000); /* it hears of it when the link ends */
     servers_work();
 }
 
 static void a_server_that_leaves_tells_everybody_and_its_session(void **state) {
     (void)state;
-    struct corolla_server *leaver;
-    struct corolla_error err = {0};
-    struct corolla_server_config config;
-    corolla_server_config_default(&config);
-    config.listen = "127.0.0.1:0";
-    config.home = scratch_file("home-leaver");
-    config.begin = cuts[1];
-    config.end = cuts[2];
-    config.threads = 1;
-    config.cache_tokens = CACHE_TOKENS;
-    if (corolla_server_start(&leaver, model, &config, &err) != COROLLA_OK) fail_msg("%s", err.message);
-    struct node_ref node, right = nodes[1];
-    struct link *right_link = links[1];
-    links[1] = driver_dial(driver, corolla_server_join_code(leaver), &node);
-    nodes[1] = node;
+    struct spare leaver = spare_start(1);
+    struct node_ref node = nodes[1];
     struct sessions_all all;
     all_open(&all);
     all_step(&all, 0, 8);
-    corolla_server_stop(leaver);
+    corolla_server_stop(leaver.handle);
     struct received *r = driver_receive(driver, links[1], 0);
     assert_int_equal(r->kind, MSG_DRAIN);
     received_free(r);
@@ -133,8 +103,7 @@ static void a_server_that_leaves_tells_everybody_and_its_session(void **state) {
     expect_failed(answer(&all.at[0]), COROLLA_PEER_LOST, &failed);
     assert_true(failed.has_culprit && node_id_equal(&failed.culprit, &node.id));
     driver_wait_down(driver, links[1], NULL);
-    nodes[1] = right;
-    links[1] = right_link;
+    spare_step_back(&leaver);
     session_close(&all.at[0]);
     session_close(&all.at[2]);
     servers_work();

@@ -284,6 +284,150 @@ static void the_steps_of_a_session_are_bounded_but_a_new_epoch_makes_room(void *
     step_gives(&session, step, &client, COROLLA_OK);
 }
 
+static void the_steps_of_a_session_that_keeps_have_the_type_of_its_rows(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_step *step = good_step();
+    session.wire = COROLLA_WIRE_F16;
+    step_gives(&session, step, &client, COROLLA_OK); /* it keeps nothing */
+    session.lane.kept = row_log_new(100, N_EMBD * 2);
+    step_gives(&session, step, &client, COROLLA_INVALID);
+    step->dtype = COROLLA_WIRE_F16;
+    step_gives(&session, step, &client, COROLLA_OK);
+    row_log_free(session.lane.kept);
+}
+
+/* ---- REPLAY and SYNC ------------------------------------------------------------------------------------------- */
+
+static void replay_gives(const struct session *session, const struct msg_step *step, const struct node_id *sender,
+                         enum corolla_status expected) {
+    struct corolla_error err = {0};
+    enum corolla_status status = sessions_check_replay(session, step, sender, &err);
+    if (status != expected) fail_msg("%s: %s, not %s", corolla_status_name(status), err.message, corolla_status_name(expected));
+    if (status != COROLLA_OK) assert_true(err.message[0] != '\0');
+}
+
+static struct msg_step *good_replay(void) {
+    struct msg_step *step = good_step();
+    step->position = 10;
+    step->n_tokens = 20;
+    step->n_hops = 1;
+    return step;
+}
+
+static void a_replay_is_the_clients_and_of_what_is_kept(void **state) {
+    (void)state;
+    static const float rows[30 * N_EMBD];
+    struct session session = good_session();
+    struct msg_step *step = good_replay();
+    replay_gives(&session, step, &client, COROLLA_BAD_POSITION); /* nothing is */
+    session.lane.kept = row_log_new(100, N_EMBD * sizeof(float));
+    assert_true(row_log_put(session.lane.kept, 0, 30, rows));
+    replay_gives(&session, step, &client, COROLLA_OK);
+    replay_gives(&session, step, &upstream, COROLLA_REFUSED);
+    replay_gives(&session, step, &stranger, COROLLA_REFUSED);
+    step->n_hops = 0;
+    replay_gives(&session, step, &client, COROLLA_INVALID);
+    const struct {
+        uint32_t position, n;
+        enum corolla_status expected;
+    } cases[] = {{0, 30, COROLLA_OK},
+                 {29, 1, COROLLA_OK},
+                 {10, 21, COROLLA_BAD_POSITION},
+                 {30, 1, COROLLA_BAD_POSITION},
+                 {31, 1, COROLLA_BAD_POSITION},
+                 {UINT32_MAX, 1, COROLLA_BAD_POSITION},
+                 {0, BATCH_ROWS_MAX, COROLLA_BAD_POSITION},
+                 {0, BATCH_ROWS_MAX + 1, COROLLA_INVALID},
+                 {0, UINT32_MAX, COROLLA_INVALID},
+                 {0, 0, COROLLA_INVALID}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        step = good_replay();
+        step->position = cases[i].position;
+        step->n_tokens = cases[i].n;
+        step->n_rows = 0;
+        replay_gives(&session, step, &client, cases[i].expected);
+    }
+    step = good_replay();
+    step->epoch = 2;
+    replay_gives(&session, step, &client, COROLLA_STALE);
+    step = good_replay();
+    step->secret[0] ^= 1;
+    replay_gives(&session, step, &client, COROLLA_REFUSED);
+    step = good_replay();
+    step->dtype = COROLLA_WIRE_BF16;
+    replay_gives(&session, step, &client, COROLLA_INVALID);
+    session.n_steps = SESSION_STEPS_MAX;
+    replay_gives(&session, good_replay(), &client, COROLLA_BUSY);
+    row_log_free(session.lane.kept);
+}
+
+static void a_sync_is_the_clients_and_not_late(void **state) {
+    (void)state;
+    struct session session = good_session();
+    struct msg_sync sync = {.session = {9}, .secret = {1, 2, 3}, .epoch = 3};
+    assert_int_equal(sessions_check_sync(&session, &sync, &client, NULL), COROLLA_OK);
+    assert_int_equal(sessions_check_sync(&session, &sync, &upstream, NULL), COROLLA_REFUSED);
+    assert_int_equal(sessions_check_sync(&session, &sync, &twin, NULL), COROLLA_REFUSED);
+    sync.epoch = UINT32_MAX;
+    assert_int_equal(sessions_check_sync(&session, &sync, &client, NULL), COROLLA_OK);
+    sync.epoch = 2;
+    assert_int_equal(sessions_check_sync(&session, &sync, &client, NULL), COROLLA_STALE);
+    sync.secret[15] = 1;
+    assert_int_equal(sessions_check_sync(&session, &sync, &client, NULL), COROLLA_REFUSED);
+}
+
+/* ---- sessions without their client ----------------------------------------------------------------------------- */
+
+static char somewhere;
+static struct link *const some_link = (struct link *)(void *)&somewhere; /* only compared with NULL */
+
+static void a_lease_runs_while_the_client_has_no_link(void **state) {
+    (void)state;
+    struct session session = {.lost_ms = 1000};
+    assert_false(sessions_is_over(&session, 1000 + LEASE_MS - 1));
+    assert_true(sessions_is_over(&session, 1000 + LEASE_MS));
+    session.link = some_link;
+    assert_false(sessions_is_over(&session, 1000 + LEASE_MS));
+}
+
+static void a_session_is_active_while_steps_come(void **state) {
+    (void)state;
+    struct session session = {0};
+    assert_false(sessions_is_active(&session, 1));
+    session.n_steps = 1;
+    assert_true(sessions_is_active(&session, 1));
+    session = (struct session){.used_ms = 1000};
+    assert_true(sessions_is_active(&session, 1000 + ACTIVE_MS - 1));
+    assert_false(sessions_is_active(&session, 1000 + ACTIVE_MS));
+}
+
+static void the_orphan_that_ends_first_is_the_one_that_waits_longest(void **state) {
+    (void)state;
+    struct session *sessions = calloc(SESSIONS_MAX, sizeof *sessions);
+    struct sessions table;
+    fill(&table, sessions, 10);
+    for (uint32_t i = 0; i < 10; i++) {
+        sessions[i].link = some_link;
+        sessions[i].client = i == 5 ? twin : stranger;
+        sessions[i].lost_ms = 100 - i;
+    }
+    assert_null(sessions_find_orphan(&table, COROLLA_NO_CACHE, &client));
+    sessions[3].link = sessions[5].link = sessions[7].link = NULL;
+    assert_ptr_equal(sessions_find_orphan(&table, COROLLA_NO_CACHE, &client), &sessions[7]);
+    sessions[7].n_steps = 1; /* its end would give nothing back yet */
+    assert_ptr_equal(sessions_find_orphan(&table, COROLLA_NO_CACHE, &client), &sessions[5]);
+    assert_null(sessions_find_orphan(&table, COROLLA_NOT_SERVED, &client));
+    assert_null(sessions_find_orphan(&table, COROLLA_DRAINING, &client));
+    sessions[5].lost_ms = 200;
+    assert_ptr_equal(sessions_find_orphan(&table, COROLLA_NO_CACHE, &client), &sessions[3]);
+    assert_ptr_equal(sessions_find_orphan(&table, COROLLA_BUSY, &client), &sessions[5]); /* the client's home has too many */
+    assert_null(sessions_find_orphan(&table, COROLLA_BUSY, &upstream));
+    fill(&table, sessions, SESSIONS_MAX);
+    assert_ptr_equal(sessions_find_orphan(&table, COROLLA_BUSY, &upstream)->link, NULL); /* the table is full: anybody's */
+    free(sessions);
+}
+
 /* ---- CLOSE ----------------------------------------------------------------------------------------------------- */
 
 static void only_the_client_closes_and_shows_the_secret(void **state) {
@@ -352,6 +496,12 @@ int main(void) {
         cmocka_unit_test(a_step_has_no_more_rows_than_a_batch),
         cmocka_unit_test(a_body_has_the_size_of_its_rows),
         cmocka_unit_test(the_steps_of_a_session_are_bounded_but_a_new_epoch_makes_room),
+        cmocka_unit_test(the_steps_of_a_session_that_keeps_have_the_type_of_its_rows),
+        cmocka_unit_test(a_replay_is_the_clients_and_of_what_is_kept),
+        cmocka_unit_test(a_sync_is_the_clients_and_not_late),
+        cmocka_unit_test(a_lease_runs_while_the_client_has_no_link),
+        cmocka_unit_test(a_session_is_active_while_steps_come),
+        cmocka_unit_test(the_orphan_that_ends_first_is_the_one_that_waits_longest),
         cmocka_unit_test(only_the_client_closes_and_shows_the_secret),
         cmocka_unit_test(the_default_cache_shrinks_to_what_memory_allows),
         cmocka_unit_test(a_cache_that_was_asked_for_fits_or_is_refused),

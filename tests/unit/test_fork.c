@@ -1,0 +1,327 @@
+/* test_fork.c - forks and beam search: the same bits as sessions that computed everything themselves, also when servers are killed. */
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <corolla.h>
+
+#include "support/tiny.h"
+
+#define SPANS 3
+#define REPLICAS 2
+#define TOKENS 128
+#define PROMPT 40
+#define WIDTH 4
+#define STEPS 12
+
+static char folder[] = "/tmp/corolla-fork-XXXXXX";
+static char model_path[4096];
+static struct corolla_model *model;
+static const struct corolla_model_info *info;
+static struct corolla_swarm *local;
+static int32_t prompt[PROMPT];
+
+static void must(enum corolla_status status, const struct corolla_error *err) {
+    if (status != COROLLA_OK) fail_msg("%s: %s", corolla_status_name(status), err->message);
+}
+
+/* ---- servers --------------------------------------------------------------------------------------------------- */
+
+struct server {
+    pid_t pid;
+    FILE *said;
+    char code[1024];
+};
+static struct server servers[SPANS * REPLICAS];
+
+/* A process that can be killed; blocks 2 * span and the next. */
+static void server_start(struct server *s, uint32_t span) {
+    int out[2];
+    char blocks[16], home[4200];
+    assert_int_equal(pipe(out), 0);
+    snprintf(blocks, sizeof blocks, "%u:%u", span * 2, span * 2 + 2);
+    snprintf(home, sizeof home, "%s/home%ld", folder, (long)(s - servers));
+    s->pid = fork();
+    if (s->pid == 0) {
+        setenv("COROLLA_HOME", home, 1);
+        dup2(out[1], STDOUT_FILENO);
+        close(out[0]);
+        const char *bin = getenv("COROLLA_BIN");
+        execl(bin, bin, "serve", model_path, "--blocks", blocks, "--listen", "127.0.0.1:0", "--no-lan", "--threads", "1", (char *)NULL);
+        _exit(127);
+    }
+    close(out[1]);
+    s->said = fdopen(out[0], "r");
+}
+
+static void server_wait(struct server *s) {
+    char line[1100];
+    while (fgets(line, sizeof line, s->said) != NULL && strncmp(line, "ready", 5) != 0) sscanf(line, "join %1023s", s->code);
+    if (s->code[0] == '\0') fail_msg("a server did not start");
+}
+
+static void server_kill(struct server *s) {
+    if (s->pid <= 0) return;
+    kill(s->pid, SIGKILL);
+    waitpid(s->pid, NULL, 0);
+    fclose(s->said);
+    *s = (struct server){.pid = 0};
+}
+
+static struct corolla_swarm *servers_join(void) {
+    const char *joins[SPANS * REPLICAS];
+    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) server_start(&servers[i], i % SPANS);
+    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) {
+        server_wait(&servers[i]);
+        joins[i] = servers[i].code;
+    }
+    struct corolla_swarm_config config;
+    struct corolla_swarm *swarm;
+    struct corolla_error err;
+    corolla_swarm_config_default(&config);
+    config.joins = joins;
+    config.n_joins = SPANS * REPLICAS;
+    must(corolla_swarm_open(&swarm, model, &config, &err), &err);
+    return swarm;
+}
+
+static void servers_end(void) {
+    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) server_kill(&servers[i]);
+}
+
+/* Kills the server that the chain uses for a span; its node id names it by the join code's key. */
+static void kill_hop(struct corolla_swarm *swarm, uint32_t span) {
+    struct corolla_hop hops[SPANS];
+    assert_int_equal(corolla_swarm_chain(swarm, hops, SPANS), SPANS);
+    for (uint32_t i = 0; i < REPLICAS; i++) {
+        struct server *s = &servers[i * SPANS + span];
+        char key[65], home[4200];
+        struct corolla_error err;
+        if (s->pid <= 0) continue;
+        snprintf(home, sizeof home, "%s/home%ld", folder, (long)(s - servers));
+        must(corolla_key_show(home, key, &err), &err);
+        if (strncmp(hops[span].node, key, 64) == 0) {
+            server_kill(s);
+            return;
+        }
+    }
+    fail_msg("no server of span %u is in the chain", span);
+}
+
+/* ---- beams ----------------------------------------------------------------------------------------------------- */
+
+struct beam {
+    struct corolla_session *session;
+    double score;
+    uint32_t n;
+    int32_t tokens[STEPS];
+    float *hidden; /* [n_embd]: behind the last token */
+};
+
+struct candidate {
+    uint32_t beam;
+    int32_t token;
+    double score;
+};
+
+static int by_score(const void *a, const void *b) {
+    const struct candidate *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return x->beam != y->beam ? (x->beam > y->beam) - (x->beam < y->beam) : (x->token > y->token) - (x->token < y->token);
+}
+
+/* The best WIDTH continuations of a beam, by log probability. */
+static void expand(const struct beam *beam, uint32_t index, struct candidate *out) {
+    struct corolla_error err;
+    float *logits = malloc(info->n_vocab * sizeof *logits);
+    struct candidate *all = malloc(info->n_vocab * sizeof *all);
+    must(corolla_session_logits(beam->session, beam->hidden, 1, logits, &err), &err);
+    double sum = 0;
+    for (uint32_t i = 0; i < info->n_vocab; i++) sum += exp((double)logits[i]);
+    for (uint32_t i = 0; i < info->n_vocab; i++)
+        all[i] = (struct candidate){.beam = index, .token = (int32_t)i, .score = beam->score + (double)logits[i] - log(sum)};
+    qsort(all, info->n_vocab, sizeof *all, by_score);
+    memcpy(out, all, WIDTH * sizeof *all);
+    free(all);
+    free(logits);
+}
+
+static void step(struct beam *beam, uint32_t position, const int32_t *tokens, uint32_t n) {
+    struct corolla_error err;
+    must(corolla_session_step(beam->session, position, tokens, n, beam->hidden, 1, &err), &err);
+}
+
+/* One child of a parent: the session is its parent's own when no other child needs it, else a fork. */
+static struct beam child_of(const struct beam *parent, const struct candidate *c, bool own) {
+    struct corolla_error err;
+    struct beam child = *parent;
+    if (!own) must(corolla_session_fork(&child.session, parent->session, &err), &err);
+    child.hidden = malloc(info->n_embd * sizeof(float));
+    child.score = c->score;
+    child.tokens[child.n++] = c->token;
+    return child;
+}
+
+/* Beam search; before(user, step) is called in front of each step. */
+static void search(struct corolla_swarm *swarm, void (*before)(struct corolla_swarm *swarm, uint32_t step), struct beam out[WIDTH]) {
+    struct corolla_error err;
+    uint32_t n = 1;
+    out[0] = (struct beam){.hidden = malloc(info->n_embd * sizeof(float))};
+    must(corolla_session_open(&out[0].session, swarm, TOKENS, &err), &err);
+    step(&out[0], 0, prompt, PROMPT);
+    for (uint32_t s = 0; s < STEPS; s++) {
+        struct candidate candidates[WIDTH * WIDTH];
+        struct beam next[WIDTH];
+        if (before != NULL) before(swarm, s);
+        for (uint32_t i = 0; i < n; i++) expand(&out[i], i, candidates + (size_t)i * WIDTH);
+        qsort(candidates, (size_t)n * WIDTH, sizeof *candidates, by_score);
+        for (uint32_t i = 0; i < WIDTH; i++) { /* the last child of a parent takes its session */
+            bool last = true;
+            for (uint32_t k = i + 1; k < WIDTH; k++) last = last && candidates[k].beam != candidates[i].beam;
+            next[i] = child_of(&out[candidates[i].beam], &candidates[i], last);
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            bool used = false;
+            for (uint32_t k = 0; k < WIDTH; k++) used = used || candidates[k].beam == i;
+            if (!used) corolla_session_close(out[i].session);
+            free(out[i].hidden);
+        }
+        n = WIDTH;
+        memcpy(out, next, sizeof next);
+        for (uint32_t i = 0; i < WIDTH; i++) step(&out[i], PROMPT + out[i].n - 1, &out[i].tokens[out[i].n - 1], 1);
+    }
+}
+
+static void beams_free(struct beam beams[WIDTH]) {
+    for (uint32_t i = 0; i < WIDTH; i++) {
+        corolla_session_close(beams[i].session);
+        free(beams[i].hidden);
+    }
+}
+
+static void beams_equal(const struct beam a[WIDTH], const struct beam b[WIDTH]) {
+    for (uint32_t i = 0; i < WIDTH; i++) {
+        assert_int_equal(a[i].n, b[i].n);
+        assert_memory_equal(a[i].tokens, b[i].tokens, a[i].n * sizeof(int32_t));
+        assert_memory_equal(a[i].hidden, b[i].hidden, info->n_embd * sizeof(float));
+    }
+}
+
+/* ---- tests ----------------------------------------------------------------------------------------------------- */
+
+static void beams_have_the_bits_of_sessions_of_their_own(void **state) {
+    (void)state;
+    struct beam beams[WIDTH];
+    search(local, NULL, beams);
+    for (uint32_t i = 0; i < WIDTH; i++) {
+        struct corolla_error err;
+        struct beam alone = {.hidden = malloc(info->n_embd * sizeof(float))};
+        must(corolla_session_open(&alone.session, local, TOKENS, &err), &err);
+        step(&alone, 0, prompt, PROMPT);
+        step(&alone, PROMPT, beams[i].tokens, beams[i].n);
+        assert_memory_equal(alone.hidden, beams[i].hidden, info->n_embd * sizeof(float));
+        corolla_session_close(alone.session);
+        free(alone.hidden);
+    }
+    beams_free(beams);
+}
+
+static void kill_now_and_then(struct corolla_swarm *swarm, uint32_t step) {
+    if (step == 3) kill_hop(swarm, 1);
+    if (step == 6) kill_hop(swarm, 0);
+    if (step == 9) kill_hop(swarm, 2);
+}
+
+static void beams_through_a_chain_are_the_same_and_survive_kills(void **state) {
+    (void)state;
+    struct beam want[WIDTH], got[WIDTH];
+    struct corolla_swarm *swarm = servers_join();
+    search(local, NULL, want);
+    search(swarm, NULL, got);
+    beams_equal(want, got);
+    beams_free(got);
+    search(swarm, kill_now_and_then, got);
+    beams_equal(want, got);
+    beams_free(got);
+    beams_free(want);
+    corolla_swarm_close(swarm);
+    servers_end();
+}
+
+/* Three forks of one session go different ways, servers die between them, and the parent goes on as if nothing had been. */
+static void forks_go_on_by_themselves_under_kills(void **state) {
+    (void)state;
+    struct corolla_swarm *swarm = servers_join();
+    struct corolla_swarm *where[] = {local, swarm};
+    float *hidden[2][4];
+    for (uint32_t w = 0; w < 2; w++) {
+        struct corolla_error err;
+        struct corolla_session *sessions[4];
+        must(corolla_session_open(&sessions[0], where[w], TOKENS, &err), &err);
+        must(corolla_session_step(sessions[0], 0, prompt, PROMPT, NULL, 0, &err), &err);
+        for (uint32_t i = 1; i < 4; i++) must(corolla_session_fork(&sessions[i], sessions[0], &err), &err);
+        for (uint32_t i = 0; i < 4; i++) {
+            if (w == 1 && i > 0) kill_hop(swarm, i - 1);
+            hidden[w][i] = malloc(info->n_embd * sizeof(float));
+            must(corolla_session_step(sessions[i], PROMPT - 4 * i, prompt + i, 20, hidden[w][i], 1, &err), &err); /* and rolls back */
+        }
+        for (uint32_t i = 0; i < 4; i++) corolla_session_close(sessions[i]);
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_memory_equal(hidden[0][i], hidden[1][i], info->n_embd * sizeof(float));
+        free(hidden[0][i]);
+        free(hidden[1][i]);
+    }
+    corolla_swarm_close(swarm);
+    servers_end();
+}
+
+/* ---- setting up ------------------------------------------------------------------------------------------------ */
+
+static int setup(void **state) {
+    (void)state;
+    if (mkdtemp(folder) == NULL) return -1;
+    setenv("COROLLA_CACHE", folder, 1);
+    setenv("COROLLA_HOME", folder, 1);
+    snprintf(model_path, sizeof model_path, "%s/tiny.gguf", folder);
+    struct tiny_config tiny;
+    struct corolla_swarm_config config;
+    struct corolla_error err;
+    tiny_config_default(&tiny, "llama");
+    tiny.n_blocks = 2 * SPANS;
+    if (!tiny_write(&tiny, model_path) || corolla_model_open(&model, model_path, NULL, NULL, &err) != COROLLA_OK) return -1;
+    info = corolla_model_info(model);
+    for (int i = 0; i < PROMPT; i++) prompt[i] = (int32_t)(20 + (uint32_t)(i * 37) % (info->n_vocab - 20));
+    corolla_swarm_config_default(&config);
+    config.local = true;
+    config.threads = 1;
+    return corolla_swarm_open(&local, model, &config, &err) == COROLLA_OK ? 0 : -1;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    char command[96];
+    servers_end();
+    corolla_swarm_close(local);
+    corolla_model_close(model);
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    return system(command);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(beams_have_the_bits_of_sessions_of_their_own),
+        cmocka_unit_test(beams_through_a_chain_are_the_same_and_survive_kills),
+        cmocka_unit_test(forks_go_on_by_themselves_under_kills),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
