@@ -1,7 +1,8 @@
 /* handover.c - a hop is replaced before it fails: it said that it leaves, or it became several times slower than another one would be.
  *
- * The new servers are opened and fed with what the hop before has kept while the old one goes on working. When they have all positions, between two
- * runs, the chain goes through them. Everything here happens at the beginning of a run, and waits for nothing but a last round trip. Caller's thread.
+ * The new servers are opened and fed with what the hop before has kept while the old one goes on working. When they have all positions,
+ * between two runs, the chain goes through them. Everything here happens at the beginning of a run, and waits for nothing but a last round
+ * trip. Caller's thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -22,10 +23,10 @@
 void handover_end(struct remote *remote) {
     struct handover *h = &remote->handover;
     if (h->state == HANDOVER_NONE) return;
+    hops_drop(remote, remote->spare.hops, remote->spare.n_hops); /* first, so that their answers fit nothing */
     pthread_mutex_lock(&remote->peers->lock);
     lane_clear(remote, &remote->spare);
     pthread_mutex_unlock(&remote->peers->lock);
-    hops_drop(remote, remote->spare.hops, remote->spare.n_hops);
     h->state = HANDOVER_NONE;
     h->not_before_us = clock_us() + AGAIN_US;
 }
@@ -176,7 +177,8 @@ static void change_over(struct remote *remote) {
     memcpy(hops, remote->spare.hops, n * sizeof(struct remote_hop *));
     chain_splice(remote, h->index, 1, hops, n);
     h->state = HANDOVER_NONE;
-    if (behind < chain->n_hops) hops_ask(remote, &chain->hops[behind], 1, SWITCH_MS, NULL); /* it has another upstream; if it is down the run recovers */
+    if (behind < chain->n_hops)
+        hops_ask(remote, &chain->hops[behind], 1, SWITCH_MS, NULL); /* it has another upstream; if it is down the run recovers */
     bool exact = chain_remember(remote);
     struct corolla_event event = {.kind = COROLLA_EVENT_MOVED,
                                   .begin = old->begin,

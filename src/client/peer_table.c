@@ -57,7 +57,10 @@ struct peer *peers_get(struct peers *peers, const struct node_ref *ref) {
 }
 
 void peer_note(struct peer *peer, enum corolla_status status) {
-    uint64_t ban_ms = 0;
+    uint64_t ban_ms = 0, now_us = clock_us();
+    bool again = status != COROLLA_OK && peer->banned_until_us > now_us; /* of the same trouble: that is one strike */
+    peer->banned_us = now_us;
+    if (again) return;
     switch (status) {
     case COROLLA_OK: peer->strikes = 0; break;
     case COROLLA_BUSY:
@@ -68,8 +71,7 @@ void peer_note(struct peer *peer, enum corolla_status status) {
         ban_ms = (uint64_t)STRIKE_MS << peer->strikes;
         if (peer->strikes < STRIKES_MAX) peer->strikes++;
     }
-    peer->banned_us = clock_us();
-    peer->banned_until_us = ban_ms > 0 ? peer->banned_us + ban_ms * 1000 : 0;
+    peer->banned_until_us = ban_ms > 0 ? now_us + ban_ms * 1000 : 0;
 }
 
 void peer_seen(struct peer *peer, uint32_t n_blocks, float us) {

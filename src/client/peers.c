@@ -142,13 +142,14 @@ static void on_info(struct peers *peers, struct link *link, const struct message
     if (status == COROLLA_OK && !info_plausible(peers, &info))
         status = err_set(&error, COROLLA_PEER_FAULT, "its INFO announces blocks %u:%u of %u", info.begin, info.end, info.n_blocks);
     if (status != COROLLA_OK) {
-        link_close(link, COROLLA_PEER_FAULT, error.message);
+        remote_on_fault(peers, link, error.message);
         return;
     }
     pthread_mutex_lock(&peers->lock);
     struct peer *peer = peer_of_link(peers, link);
     if (peer != NULL) {
         peer->info = info;
+        if (peer->error.status != COROLLA_OK) peer->banned_until_us = 0; /* it did not answer, and does now */
         peer->leaving = peer->leaving && info.draining;
         peer->has_info = true;
         peers->lonely = false;
@@ -180,7 +181,7 @@ static void on_drain(struct peers *peers, struct link *link, const struct messag
     struct msg_drain drain;
     struct corolla_error error;
     if (msg_drain_decode(msg->header, msg->header_size, &drain, &error) != COROLLA_OK) {
-        link_close(link, COROLLA_PEER_FAULT, error.message);
+        remote_on_fault(peers, link, error.message);
         return;
     }
     pthread_mutex_lock(&peers->lock);
@@ -210,7 +211,7 @@ static void on_message(void *user, struct link *link, uint32_t stream, struct me
     case MSG_STEP:
     case MSG_SYNC:
     case MSG_REPLAY:
-    case MSG_CLOSE: link_close(link, COROLLA_PEER_FAULT, "a client was sent a message for servers"); break;
+    case MSG_CLOSE: remote_on_fault(peers, link, "a client was sent a message for servers"); break;
     default: break; /* of a later version */
     }
     if (msg->body != NULL) net_body_free(peers->net, msg->body);

@@ -3,7 +3,8 @@
  *   1. A higher epoch: what is still under way of the old one vanishes.
  *   2. SYNC to all hops: who answers still has the session, and says how far it came. Who does not is lost.
  *   3. Others are chosen for exactly the blocks of the lost ones, and opened. Nobody has them: wait, and ask again.
- *   4. The rows that the new ones lack are sent to them again by the hop before, which has kept them, or made by the client from the tokens.
+ *   4. The rows that the new ones lack are sent to them again by the hop before, which has kept them, or made by the client from the
+ * tokens.
  *   5. The run goes on where its results end; hops that had come further only send what they have kept.
  *
  * Any of these may fail in its turn: then it begins again. Caller's thread.
@@ -17,10 +18,10 @@
 #include "client/remote.h"
 #include "swarm/repair.h"
 
-#define REDIAL_MS 500     /* for a hop whose link ended, while others answer */
+#define REDIAL_MS 500      /* for a hop whose link ended, while others answer */
 #define REDIAL_ALL_MS 1500 /* when all links ended: it is likely to be our own network */
-#define SYNC_BASE_MS 2000 /* for a hop with a link; a turn that computes ends first */
-#define SYNC_FACTOR 20    /* times what its turn takes, by what it says of itself */
+#define SYNC_BASE_MS 2000  /* for a hop with a link; a turn that computes ends first */
+#define SYNC_FACTOR 20     /* times what its turn takes, by what it says of itself */
 #define CHOOSE_MS 3000
 #define LOOK_AGAIN_MS 500 /* while nobody has the blocks */
 #define BUSY_MS 250       /* before a hop that was full is asked again */
@@ -125,8 +126,12 @@ static void blame_lost(struct remote *remote) {
     uint32_t n_down = 0;
     for (uint32_t i = 0; i < chain->n_hops; i++) n_down += hop_down(remote, chain->hops[i]);
     if (n_down == chain->n_hops && n_down > 1) return;
-    for (uint32_t i = 0; i < chain->n_hops; i++)
-        if (hop_down(remote, chain->hops[i])) hop_blame(remote, chain->hops[i], chain->hops[i]->error.status);
+    for (uint32_t i = 0; i < chain->n_hops; i++) {
+        struct remote_hop *hop = chain->hops[i];
+        bool down = hop_down(remote, hop);
+        if (down && !hop->blamed) hop_blame(remote, hop, hop->error.status);
+        hop->blamed = down;
+    }
 }
 
 /* The first hop that has not computed what was waited for, while the one before has. */
@@ -158,11 +163,8 @@ static void pause_ms(struct remote *remote, uint32_t ms) {
 /* Nobody has the blocks: waits a moment for the swarm to change. */
 static void wait_for_servers(struct recovery *r, uint32_t begin, uint32_t end, const struct corolla_error *why) {
     if (!r->told_waiting)
-        tell(r, &(struct corolla_event){.kind = COROLLA_EVENT_WAITING,
-                                        .begin = begin,
-                                        .end = end,
-                                        .text = why->message,
-                                        .position = r->remote->base.position});
+        tell(r, &(struct corolla_event){
+                    .kind = COROLLA_EVENT_WAITING, .begin = begin, .end = end, .text = why->message, .position = r->remote->base.position});
     r->told_waiting = true;
     pause_ms(r->remote, LOOK_AGAIN_MS);
 }
@@ -175,6 +177,8 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     uint32_t n_new = 0, begin = chain->hops[index]->begin, end = chain->hops[index + n - 1]->end;
     memcpy(old, &chain->hops[index], n * sizeof(struct remote_hop *));
     enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, hops, &n_new, err);
+    if (status != COROLLA_OK && status != COROLLA_NOMEM)
+        status = err_set(err, COROLLA_NO_CHAIN, "no other server has blocks %u:%u now", begin, end);
     if (status != COROLLA_OK) return status;
     for (uint32_t i = 0; i < n_new; i++) {
         hops[i]->keep = hops[i]->end < remote->peers->n_blocks;
@@ -209,6 +213,8 @@ static enum corolla_status replace_all(struct recovery *r, struct corolla_error 
     hops_drop(remote, old, n_old); /* first: who is a hop again has the session's id free */
     chain_splice(remote, 0, n_old, hops, n);
     status = hops_ask(remote, hops, n, remote->swarm->timeout_ms, err);
+    for (uint32_t i = 0; i < n && status != COROLLA_CANCELLED; i++)
+        hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
     return status == COROLLA_CANCELLED ? status : COROLLA_OK; /* who did not open is the next loss */
 }
 
@@ -342,13 +348,12 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
             return COROLLA_BUSY;
         }
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
-        if (status == COROLLA_NO_CHAIN) err_set(err, status, "no other server has blocks %u:%u now", begin, end);
         if (status != COROLLA_OK && status != COROLLA_CANCELLED) wait_for_servers(r, begin, end, err);
         if (status != COROLLA_OK) return status;
         r->late = NULL;
         if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err); /* they have other neighbours now */
         for (uint32_t i = 0; i < remote->chain.n_hops; i++)
-            if (hop_down(remote, remote->chain.hops[i])) return COROLLA_PEER_LOST;
+            if (hop_down(remote, remote->chain.hops[i])) return err_set(err, COROLLA_NO_CHAIN, "%s", remote->chain.hops[i]->error.message);
     }
     return rebuild(r, err);
 }

@@ -41,19 +41,20 @@ struct remote_hop {
     bool exact;
     bool keep;                       /* it keeps what it sends: not the last one of the chain */
     char label[PEER_LABEL_MAX + 32]; /* "server ... (blocks a:b)" */
+    bool blamed;                     /* caller only: for being down */
     float token_us;                  /* caller only: what a token takes there of late; 0: not known */
 
     /* guarded by peers->lock */
     bool asking; /* OPEN or SYNC is under way */
     bool opened;
-    bool down;                    /* it does not take part any more: error and reason say why */
-    bool gone;                    /* ... and was replaced: what it says counts no more */
-    bool has_upstream;            /* the hop before, for OPEN and SYNC */
-    struct node_id upstream;      /* ... */
-    struct corolla_error error;   /* ... */
-    const char *reason;           /* ... in one word or two: why its link or its session ended */
-    struct msg_synced synced;     /* the last answer to SYNC */
-    uint32_t ahead;               /* caller only: positions of the running run that it has computed and kept */
+    bool down;                  /* it does not take part any more: error and reason say why */
+    bool gone;                  /* ... and was replaced: what it says counts no more */
+    bool has_upstream;          /* the hop before, for OPEN and SYNC */
+    struct node_id upstream;    /* ... */
+    struct corolla_error error; /* ... */
+    const char *reason;         /* ... in one word or two: why its link or its session ended */
+    struct msg_synced synced;   /* the last answer to SYNC */
+    uint32_t ahead;             /* caller only: positions of the running run that it has computed and kept */
 
     /* loop thread only */
     struct link *link;
@@ -72,7 +73,7 @@ struct flight { /* one step under way */
     struct hop_timing timings[HOPS_MAX];
 };
 
-struct lane { /* steps on their way through some hops, in order */
+struct lane {                /* steps on their way through some hops, in order */
     struct remote_hop *from; /* who sends what it has kept to the first hop; NULL: the client does */
     uint32_t n_hops;
     struct remote_hop *hops[HOPS_MAX];
@@ -101,8 +102,8 @@ struct remote {
 
     /* guarded by peers->lock */
     pthread_cond_t changed;
-    bool failed;     /* the running epoch: error says why */
-    bool fatal;      /* ... and it would fail again */
+    bool failed; /* the running epoch: error says why */
+    bool fatal;  /* ... and it would fail again */
     struct corolla_error error;
     uint32_t epoch;
     struct lane chain; /* n_hops and hops are the caller's while nothing is under way */
@@ -162,8 +163,8 @@ enum corolla_status hops_wait(struct remote *remote, struct remote_hop *const *h
 /* Both. */
 enum corolla_status hops_ask(struct remote *remote, struct remote_hop *const *hops, uint32_t n, uint32_t timeout_ms,
                              struct corolla_error *err);
-/* Others for the blocks [begin, end), none of whom works in the chain (all blocks: whoever is best), of the session's arithmetic class where
- * there are such. */
+/* Others for the blocks [begin, end), none of whom works in the chain (all blocks: whoever is best), of the session's arithmetic class
+ * where there are such. */
 enum corolla_status hops_choose(struct remote *remote, uint32_t begin, uint32_t end, uint32_t timeout_ms, struct remote_hop **out_hops,
                                 uint32_t *out_n, struct corolla_error *err);
 /* Remembers the chain for corolla_swarm_chain(). True: what it computes has the bits that the session began with. */
@@ -213,6 +214,8 @@ void remote_on_synced(struct peers *peers, struct link *link, uint32_t stream, c
 void remote_on_result(struct peers *peers, struct link *link, uint32_t stream, struct message *msg);
 void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, const struct message *msg);
 void remote_on_down(struct peers *peers, const struct link *link, enum corolla_status status, const char *why);
+/* Who sent this broke the protocol: its hops are lost, and the link is closed. */
+void remote_on_fault(struct peers *peers, struct link *link, const char *what);
 
 /* Nobody uses the session any more. */
 void remote_drop_bodies(struct remote *remote);

@@ -1,5 +1,5 @@
-/* remote_loop.c - the loop thread's side of remote sessions: OPEN, SYNC, STEP, REPLAY and CLOSE out; OPENED, SYNCED, RESULT, FAILED and lost
- * links in.
+/* remote_loop.c - the loop thread's side of remote sessions: OPEN, SYNC, STEP, REPLAY and CLOSE out; OPENED, SYNCED, RESULT, FAILED and
+ * lost links in.
  *
  * An answer is believed only on the link and the stream on which its hop was asked. One that no session waits for any more
  * is dropped; one that cannot be true costs its sender the link. See remote.h.
@@ -54,14 +54,18 @@ static void lose(struct remote_hop *hop, const struct corolla_error *error, cons
     if (opened && in_chain(remote, hop)) fail(remote, error, false);
 }
 
-static void peer_fault(struct remote_hop *hop, const char *what) {
-    struct peers *peers = hop->remote->peers;
+void remote_on_fault(struct peers *peers, struct link *link, const char *what) {
     struct corolla_error error;
-    err_set(&error, COROLLA_PEER_FAULT, "%s broke the protocol: %s", hop->label, what);
     pthread_mutex_lock(&peers->lock);
-    lose(hop, &error, hop_reason(COROLLA_PEER_FAULT));
+    for (struct remote *remote = peers->remotes; remote != NULL; remote = remote->next) {
+        for (struct remote_hop *hop = remote->hops; hop != NULL; hop = hop->next) {
+            if (hop->gone || hop->link != link) continue;
+            err_set(&error, COROLLA_PEER_FAULT, "%s broke the protocol: %s", hop->label, what);
+            lose(hop, &error, hop_reason(COROLLA_PEER_FAULT));
+        }
+    }
     pthread_mutex_unlock(&peers->lock);
-    link_close(hop->link, COROLLA_PEER_FAULT, what); /* on_down comes later, behind our better message */
+    link_close(link, COROLLA_PEER_FAULT, what); /* on_down comes later, and knows of no fault */
 }
 
 /* ---- asking: OPEN and SYNC ------------------------------------------------------------------------------------- */
@@ -154,6 +158,9 @@ void remote_loop_ask(void *user) {
     if (hop->dialling) return;
     hop->dialling = true;
     hop->remote->dials++;
+    pthread_mutex_lock(&hop->remote->peers->lock);
+    hop->ref = hop->peer->ref; /* a server may come back at other addresses */
+    pthread_mutex_unlock(&hop->remote->peers->lock);
     net_dial(hop->remote->peers->net, &hop->ref, on_hop_dialled, hop);
 }
 
@@ -169,7 +176,7 @@ void remote_on_opened(struct peers *peers, struct link *link, uint32_t stream, c
     struct msg_opened opened;
     struct corolla_error error;
     if (msg_opened_decode(msg->header, msg->header_size, &opened, &error) != COROLLA_OK) {
-        link_close(link, COROLLA_PEER_FAULT, error.message);
+        remote_on_fault(peers, link, error.message);
         return;
     }
     struct remote *remote = find_remote(peers, opened.session);
@@ -186,7 +193,7 @@ void remote_on_opened(struct peers *peers, struct link *link, uint32_t stream, c
     pthread_mutex_unlock(&peers->lock);
     if (asked) return;
     if (hop != NULL && hop->opened)
-        link_close(link, COROLLA_PEER_FAULT, "OPENED for nothing that was asked");
+        remote_on_fault(peers, link, "OPENED for nothing that was asked");
     else /* given up meanwhile */
         send_close(link, stream, opened.session, opened.secret);
 }
@@ -195,7 +202,7 @@ void remote_on_synced(struct peers *peers, struct link *link, uint32_t stream, c
     struct msg_synced synced;
     struct corolla_error error;
     if (msg_synced_decode(msg->header, msg->header_size, &synced, &error) != COROLLA_OK) {
-        link_close(link, COROLLA_PEER_FAULT, error.message);
+        remote_on_fault(peers, link, error.message);
         return;
     }
     struct remote *remote = find_remote(peers, synced.session);
@@ -210,7 +217,7 @@ void remote_on_synced(struct peers *peers, struct link *link, uint32_t stream, c
         pthread_cond_broadcast(&remote->changed);
     }
     pthread_mutex_unlock(&peers->lock);
-    if (wanted && !true_) peer_fault(hop, "SYNCED that cannot be true");
+    if (wanted && !true_) remote_on_fault(peers, link, "SYNCED that cannot be true");
 }
 
 void remote_loop_drop(void *user) {
@@ -329,22 +336,20 @@ void remote_on_result(struct peers *peers, struct link *link, uint32_t stream, s
     struct msg_result result;
     struct corolla_error error;
     if (msg_result_decode(msg->header, msg->header_size, &result, &error) != COROLLA_OK) {
-        link_close(link, COROLLA_PEER_FAULT, error.message);
+        remote_on_fault(peers, link, error.message);
         return;
     }
     struct remote *remote = find_remote(peers, result.session);
     if (remote == NULL) return;
     struct remote_hop *hop = find_hop(remote, link, stream);
+    if (hop == NULL) return; /* of a stream that was given up */
     pthread_mutex_lock(&peers->lock);
     bool stale = result.epoch < remote->epoch || remote->failed;
-    struct lane *lane = hop == NULL ? NULL : lane_of(remote, hop);
+    struct lane *lane = lane_of(remote, hop);
     bool taken = stale || (lane != NULL && result_take(remote, lane, &result, msg));
     pthread_mutex_unlock(&peers->lock);
     if (taken) return;
-    if (lane != NULL)
-        peer_fault(hop, "RESULT that fits no step");
-    else
-        link_close(link, COROLLA_PEER_FAULT, "RESULT from another hop than the last");
+    remote_on_fault(peers, link, lane != NULL ? "RESULT that fits no step" : "RESULT from another hop than the last");
 }
 
 /* ---- failures -------------------------------------------------------------------------------------------------- */
@@ -394,7 +399,7 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     struct msg_failed failed;
     struct corolla_error error;
     if (msg_failed_decode(msg->header, msg->header_size, &failed, &error) != COROLLA_OK) {
-        link_close(link, COROLLA_PEER_FAULT, error.message);
+        remote_on_fault(peers, link, error.message);
         return;
     }
     struct remote *remote = find_remote(peers, failed.session);

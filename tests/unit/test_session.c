@@ -23,7 +23,8 @@
 
 #define SERVERS_MAX 5
 #define SESSION_TOKENS 512
-#define PROMPT 300 /* three chunks through a chain */
+#define PROMPT 300  /* three chunks through a chain */
+#define WAIT_MS 500 /* for a server in the place of a lost one */
 
 static char folder[] = "/tmp/corolla-session-XXXXXX";
 static char model_path[4096], other_path[4096];
@@ -45,7 +46,9 @@ static void must(enum corolla_status status, const struct corolla_error *err) {
     if (status != COROLLA_OK) fail_msg("%s: %s", corolla_status_name(status), err->message);
 }
 
-static struct corolla_server *serve(struct corolla_model *m, uint32_t begin, uint32_t end, uint32_t cache_tokens) {
+/* joins: of servers that it finds; NULL: it is alone. */
+static struct corolla_server *serve(struct corolla_model *m, uint32_t begin, uint32_t end, uint32_t cache_tokens,
+                                    const struct servers *joins) {
     struct corolla_server_config config;
     corolla_server_config_default(&config);
     config.begin = begin;
@@ -53,6 +56,10 @@ static struct corolla_server *serve(struct corolla_model *m, uint32_t begin, uin
     config.listen = "127.0.0.1:0";
     config.threads = 1;
     if (cache_tokens != 0) config.cache_tokens = cache_tokens;
+    if (joins != NULL) {
+        config.joins = joins->joins;
+        config.n_joins = joins->n;
+    }
     struct corolla_server *server;
     struct corolla_error err;
     must(corolla_server_start(&server, m, &config, &err), &err);
@@ -61,7 +68,7 @@ static struct corolla_server *serve(struct corolla_model *m, uint32_t begin, uin
 
 static void servers_add(struct servers *servers, struct corolla_model *m, uint32_t begin, uint32_t end, uint32_t cache_tokens) {
     uint32_t i = servers->n++;
-    servers->server[i] = serve(m, begin, end, cache_tokens);
+    servers->server[i] = serve(m, begin, end, cache_tokens, NULL);
     servers->joins[i] = corolla_server_join_code(servers->server[i]);
 }
 
@@ -88,6 +95,7 @@ static enum corolla_status try_join(struct corolla_swarm **out, const struct ser
     config.n_joins = servers->n;
     config.wire = wire;
     config.exact = exact;
+    config.wait_ms = WAIT_MS;
     return corolla_swarm_open(out, model, &config, err);
 }
 
@@ -484,61 +492,131 @@ static void *kill_soon(void *user) {
     return NULL;
 }
 
-static void a_killed_server_is_noticed_before_its_silence_and_named(void **state) {
+struct watched { /* what was told of a session */
+    uint32_t n;
+    struct corolla_event last;
+    uint64_t at_us;
+};
+
+static void on_event(void *user, const struct corolla_event *event) {
+    struct watched *watched = user;
+    watched->n++;
+    watched->last = *event;
+    watched->at_us = clock_us();
+}
+
+static void check_event(const struct watched *watched, uint32_t n, enum corolla_event_kind kind, const struct corolla_hop *hop,
+                        const char *reason) {
+    assert_int_equal(watched->n, n);
+    assert_int_equal(watched->last.kind, kind);
+    assert_int_equal(watched->last.begin, hop->begin);
+    assert_int_equal(watched->last.end, hop->end);
+    if (reason == NULL) return;
+    assert_string_equal(watched->last.node, hop->node);
+    assert_string_equal(watched->last.reason, reason);
+    assert_true(watched->last.exact);
+}
+
+/* Runs 100 rows at position 20 until a server is lost; the session waits for another, and gives up. */
+static void run_until_killed(struct corolla_session *session, const struct corolla_hop *hop, struct watched *watched, pid_t *pid) {
+    pthread_t killer;
+    assert_int_equal(pthread_create(&killer, NULL, kill_soon, pid), 0);
+    struct corolla_error err;
+    uint64_t started_us = clock_us();
+    while (watched->n == 0) {
+        started_us = clock_us(); /* of the step that failed */
+        enum corolla_status status = corolla_session_step(session, 20, prompt, 100, NULL, 0, &err);
+        assert_int_equal(status, watched->n == 0 ? COROLLA_OK : COROLLA_NO_CHAIN);
+    }
+    pthread_join(killer, NULL);
+    waitpid(*pid, NULL, 0);
+    check_event(watched, 1, COROLLA_EVENT_WAITING, hop, NULL);
+    assert_true(watched->at_us - started_us < 3000000); /* links notice silence after 4 s */
+    assert_in_range(corolla_session_position(session), 20, 119);
+    assert_int_equal(corolla_session_step(session, 20, prompt, 1, NULL, 0, &err), COROLLA_NO_CHAIN);
+    assert_int_equal(corolla_session_position(session), 20);
+    watched->n = 0;
+}
+
+static void a_killed_server_is_noticed_before_its_silence_and_replaced_when_another_comes(void **state) {
     (void)state;
-    char code[1024], node[32];
+    char code[1024];
+    float *want = rows_new(1), *got = rows_new(1);
+    struct corolla_session *fresh = session_of(local);
+    step(fresh, 0, prompt, 20, NULL, 0);
+    step(fresh, 20, prompt, 100, want, 1);
+    corolla_session_close(fresh);
     for (uint32_t killed = 0; killed < 2; killed++) { /* the first hop, then the last */
-        uint32_t cut = 2;
+        uint32_t cut = 2, begin = killed == 0 ? 0 : cut, end = killed == 0 ? cut : info->n_blocks;
         int its_stdin;
-        pid_t pid = spawn_server(killed == 0 ? 0 : cut, killed == 0 ? cut : info->n_blocks, code, sizeof code, &its_stdin);
+        pid_t pid = spawn_server(begin, end, code, sizeof code, &its_stdin);
         struct servers servers = {.n = 0};
         servers_add(&servers, model, killed == 0 ? cut : 0, killed == 0 ? info->n_blocks : cut, 0);
         servers.joins[servers.n++] = code;
         struct corolla_swarm *swarm = join(&servers);
         struct corolla_hop hops[2];
         assert_int_equal(corolla_swarm_chain(swarm, hops, 2), 2);
-        snprintf(node, sizeof node, "server %.16s", hops[killed].node);
         struct corolla_session *session = session_of(swarm);
+        struct watched watched = {.n = 0};
+        corolla_session_watch(session, on_event, &watched);
         step(session, 0, prompt, 20, NULL, 0);
-        pthread_t killer;
-        assert_int_equal(pthread_create(&killer, NULL, kill_soon, &pid), 0);
-        struct corolla_error err;
-        enum corolla_status status = COROLLA_OK;
-        uint64_t started_us = clock_us();
-        while (status == COROLLA_OK) {
-            started_us = clock_us(); /* of the step that failed */
-            status = corolla_session_step(session, 20, prompt, 100, NULL, 0, &err);
-        }
-        assert_int_equal(status, COROLLA_PEER_LOST);
-        assert_true(clock_us() - started_us < 3000000); /* links notice silence after 4 s */
-        if (strstr(err.message, node) == NULL) fail_msg("the node %s is not named: %s", node, err.message);
-        assert_int_equal(corolla_session_step(session, 20, prompt, 1, NULL, 0, &err), COROLLA_PEER_LOST);
-        pthread_join(killer, NULL);
-        waitpid(pid, NULL, 0);
+        run_until_killed(session, &hops[killed], &watched, &pid);
         close(its_stdin);
-        corolla_session_close(session);
-        struct corolla_session *again;
-        assert_int_not_equal(corolla_session_open(&again, swarm, SESSION_TOKENS, &err), COROLLA_OK);
-        corolla_swarm_close(swarm);
         servers.n = 1;
+        struct corolla_server *other = serve(model, begin, end, 0, &servers);
+        struct corolla_error err;
+        uint64_t deadline_us = clock_us() + 60000000; /* the client hears of it */
+        while (corolla_session_step(session, 20, prompt, 100, got, 1, &err) != COROLLA_OK)
+            if (clock_us() > deadline_us) fail_msg("the session does not go on: %s", err.message);
+        rows_equal(got, want, 1, "after a server was replaced");
+        check_event(&watched, watched.n, COROLLA_EVENT_RECOVERED, &hops[killed], "crashed");
+        corolla_session_close(session);
+        corolla_swarm_close(swarm);
+        corolla_server_stop(other);
         servers_stop(&servers);
     }
+    free(want);
+    free(got);
 }
 
-static void a_server_that_stops_ends_its_sessions(void **state) {
+static void *stop_server(void *user) {
+    corolla_server_stop(user);
+    return NULL;
+}
+
+static void a_server_that_stops_hands_its_sessions_over(void **state) {
     (void)state;
+    float *want = rows_new(SESSION_TOKENS), *got = rows_new(SESSION_TOKENS);
     struct servers servers;
     servers_start(&servers, 2);
     struct corolla_swarm *swarm = join(&servers);
-    struct corolla_session *session = session_of(swarm);
+    struct corolla_hop hops[2];
+    assert_int_equal(corolla_swarm_chain(swarm, hops, 2), 2);
+    struct corolla_session *session = session_of(swarm), *fresh = session_of(local);
+    struct watched watched = {.n = 0};
+    corolla_session_watch(session, on_event, &watched);
     step(session, 0, prompt, 20, NULL, 0);
-    corolla_server_stop(servers.server[1]);
+    struct corolla_server *leaving = servers.server[1];
     servers.n = 1;
-    struct corolla_error err;
-    assert_int_equal(corolla_session_step(session, 20, prompt, 1, NULL, 0, &err), COROLLA_PEER_LOST);
+    struct corolla_server *other = serve(model, hops[1].begin, hops[1].end, 0, &servers);
+    pthread_t stopper;
+    assert_int_equal(pthread_create(&stopper, NULL, stop_server, leaving), 0);
+    uint32_t n = 20;
+    for (uint64_t deadline_us = clock_us() + 20000000; watched.n == 0 && clock_us() < deadline_us; n++) {
+        if (n == SESSION_TOKENS) n = 20; /* once more */
+        step(session, n, prompt + n, 1, got + (size_t)n * info->n_embd, 1);
+    }
+    pthread_join(stopper, NULL);
+    check_event(&watched, 1, COROLLA_EVENT_MOVED, &hops[1], "draining");
+    step(fresh, 0, prompt, n, want, n);
+    rows_equal(got + (size_t)20 * info->n_embd, want + (size_t)20 * info->n_embd, n - 20, "while a server left");
+    corolla_session_close(fresh);
     corolla_session_close(session);
     corolla_swarm_close(swarm);
+    corolla_server_stop(other);
     servers_stop(&servers);
+    free(want);
+    free(got);
 }
 
 static void the_key_of_a_home_is_shown(void **state) {
@@ -601,7 +679,7 @@ static int teardown(void **state) {
 static int serve_main(char **argv) {
     struct corolla_error err;
     if (corolla_model_open(&model, argv[2], NULL, NULL, &err) != COROLLA_OK) return 1;
-    struct corolla_server *server = serve(model, (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), 0);
+    struct corolla_server *server = serve(model, (uint32_t)atoi(argv[3]), (uint32_t)atoi(argv[4]), 0, NULL);
     puts(corolla_server_join_code(server));
     fflush(stdout);
     getchar(); /* returns when the parent ends */
@@ -622,8 +700,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(sixteen_bit_wires_are_close_and_not_exact),
         cmocka_unit_test(missing_blocks_other_models_and_bad_codes_are_told),
         cmocka_unit_test(a_full_cache_is_told_and_room_comes_back),
-        cmocka_unit_test(a_killed_server_is_noticed_before_its_silence_and_named),
-        cmocka_unit_test(a_server_that_stops_ends_its_sessions),
+        cmocka_unit_test(a_killed_server_is_noticed_before_its_silence_and_replaced_when_another_comes),
+        cmocka_unit_test(a_server_that_stops_hands_its_sessions_over),
         cmocka_unit_test(the_key_of_a_home_is_shown),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
