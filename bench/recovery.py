@@ -4,11 +4,11 @@
     bench/recovery.py --only pause --positions 64 512    the pauses after SIGKILL, SIGSTOP and SIGTERM at these positions
     bench/recovery.py --only long                        1,024 tokens with a failure each 100, beside a client that starts again
     bench/recovery.py --only memory                      what a hop keeps for a long session
-    bench/recovery.py --only ready --beside PROGRAM      decoding, beside a bench_session that does not ask the hops to keep anything
+    bench/recovery.py --only ready --beside PROGRAM      decoding, beside a drive that does not ask the hops to keep anything
     bench/recovery.py --quick                            all of it, tiny (a test)
 
 Three spans with two servers each, of one thread, every server a node of its own; who dies is replaced by a new node. The client is
-bench/session.c. Prefill is what the lost span's server itself said that it computed for the same positions in the same round, in chunks of 128 while
+tests/e2e/drive.c. Prefill is what the lost span's server itself said that it computed for the same positions in the same round, in chunks of 128 while
 nobody else computed. A pause is the longest time between two tokens, so it has one normal token in it. All tokens are compared with the
 undisturbed ones before anything is told.
 """
@@ -25,8 +25,10 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "e2e"))
 import gguf
 import machine
+from drive import Driven
 from processes import Corolla, Servers
 
 SETTLE_S = 1.5  # until a new server is known to the client
@@ -63,15 +65,20 @@ class Swarm(Servers):
         node = subprocess.run([self.args.bin, "key", "show"], env=corolla.environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
         self.by_node[node] = self.processes[-1]
 
+    def client(self, program=None):
+        environment = dict(os.environ, COROLLA_HOME=str(self.folder / f"client-{len(self.clients)}"))
+        self.clients.append(Driven(program or self.args.client, self.args.model, self.living(), env=environment))
+        return self.clients[-1]
+
     def hit(self, hop, number):
-        self.by_node[hop[0]].send_signal(number)
+        self.by_node[hop.node].send_signal(number)
 
     def replace(self, hop):
         """A new server for the span of one that was hit, which is gone then."""
-        process = self.by_node[hop[0]]
+        process = self.by_node[hop.node]
         process.kill()
         process.wait()
-        self.add(hop[1:])
+        self.add((hop.begin, hop.end))
 
     def stop(self):
         for client in self.clients:
@@ -79,50 +86,6 @@ class Swarm(Servers):
         for process in self.processes:
             process.send_signal(signal.SIGCONT)
         super().stop()
-
-
-class Client:
-    """bench/session.c."""
-
-    def __init__(self, args, swarm, program=None):
-        swarm.clients.append(self)
-        environment = dict(os.environ, COROLLA_HOME=str(swarm.folder / f"client-{len(swarm.clients)}"))
-        self.process = subprocess.Popen([program or args.client, args.model, *swarm.living()], env=environment, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.hops = []
-
-    def send(self, command):
-        self.process.stdin.write(command + "\n")
-
-    def receive(self, on_token=None):
-        """What came until "done": tokens with their times in ms, events, compute of the hops in ms, and when it was done."""
-        answer = {"tokens": [], "at": [], "events": [], "compute": [], "done": None}
-        hops = []
-        for line in self.process.stdout:
-            word, *rest = line.split()
-            if word == "token":
-                answer["tokens"].append(int(rest[0]))
-                answer["at"].append(float(rest[1]))
-                if on_token:
-                    on_token(len(answer["tokens"]))
-            elif word == "hop":
-                hops.append((rest[0], int(rest[1]), int(rest[2])))
-            elif word == "compute":
-                answer["compute"] = [int(us) / 1000 for us in rest]
-            elif word == "event":
-                answer["events"].append((rest[0], " ".join(rest[2:-2]), f"{rest[1][:8]} at {rest[-2]} in {rest[-1]} ms"))
-            else:
-                answer["done"] = float(rest[0])
-                self.hops = hops or self.hops
-                return answer
-        fail(f"the client ended with {self.process.wait()}")
-
-    def do(self, command, on_token=None):
-        self.send(command)
-        return self.receive(on_token)
-
-    def close(self):
-        self.process.communicate()
 
 
 class Table:
@@ -137,10 +100,6 @@ class Table:
 
     def print(self):
         print("\n".join("| " + " | ".join(row) + " |" for row in self.rows) + "\n", flush=True)
-
-
-def gaps(answer):
-    return [b - a for a, b in zip(answer["at"], answer["at"][1:])]
 
 
 def must_equal(tokens, expected, what):
@@ -165,27 +124,25 @@ class Pauses:
     def round(self, turn):
         for i, how in enumerate(self.HOW):
             self.client.do("back 0")
-            compute = self.client.do(f"prefill {self.n}")["compute"]
+            compute = self.client.do(f"prefill {self.n}").compute_ms
             normal = self.client.do(f"decode {self.args.tokens}")
             if self.undisturbed is None:
-                self.undisturbed = normal["tokens"]
-            must_equal(normal["tokens"], self.undisturbed, "a repetition")
+                self.undisturbed = normal.tokens
+            must_equal(normal.tokens, self.undisturbed, "a repetition")
             self.client.do("hops")
             index = (turn + i) % 3
-            self.one(how, self.client.hops[index], compute[index], statistics.median(gaps(normal)))
+            self.one(how, self.client.hops[index], compute[index], statistics.median(normal.gaps()))
 
     def one(self, how, hop, prefill, normal):
         self.client.do(f"back {self.n}")
         answer = self.client.do(f"decode {self.args.tokens}", lambda n: self.swarm.hit(hop, how) if n == 4 else None)
-        while how == signal.SIGTERM and not answer["events"] and len(answer["tokens"]) < 512:  # it works on until its sessions have left
-            more = self.client.do("decode 32")
-            for key in ("tokens", "at", "events"):
-                answer[key] += more[key]
-        must_equal(answer["tokens"], self.undisturbed, how.name)
-        if [kind for kind, *_ in answer["events"]] != [self.HOW[how]]:
-            fail(f"{how.name} of blocks {hop[1]}:{hop[2]} at {self.n} was answered by {answer['events']}")
-        self.results[how].append((max(gaps(answer)), normal, prefill))
-        print(f"recovery: {how.name} at {self.n}, blocks {hop[1]}:{hop[2]}: {max(gaps(answer)):.0f} ms, a token {normal:.0f}, prefill {prefill:.0f}; {answer['events'][0][1]}",
+        while how == signal.SIGTERM and not answer.events and len(answer.tokens) < 512:  # it works on until its sessions have left
+            answer += self.client.do("decode 32")
+        must_equal(answer.tokens, self.undisturbed, how.name)
+        if [e.kind for e in answer.events] != [self.HOW[how]]:
+            fail(f"{how.name} of blocks {hop.begin}:{hop.end} at {self.n} was answered by {answer['events']}")
+        self.results[how].append((max(answer.gaps()), normal, prefill))
+        print(f"recovery: {how.name} at {self.n}, blocks {hop.begin}:{hop.end}: {max(answer.gaps()):.0f} ms, a token {normal:.0f}, prefill {prefill:.0f}; {answer.events[0].reason}",
               file=sys.stderr, flush=True)
         self.swarm.replace(hop)
         time.sleep(SETTLE_S)
@@ -206,7 +163,7 @@ class Pauses:
 def measure_pauses(args, swarm):
     table = Table("what", "ms", "prefill of the span, ms", "goal", "reached")
     for n in args.positions:
-        client = Client(args, swarm)
+        client = swarm.client()
         client.do(f"open {n + args.tokens + 520}")
         pauses = Pauses(args, swarm, client, n)
         for turn in range(args.rounds):
@@ -225,7 +182,7 @@ class Long:
 
     def __init__(self, args, swarm):
         self.args, self.swarm = args, swarm
-        self.client = Client(args, swarm)
+        self.client = swarm.client()
         self.client.do(f"open {PROMPT + args.long + 1}")
         self.fails_at = range(args.each, args.long, args.each)
 
@@ -234,7 +191,7 @@ class Long:
         self.client.do("back 0")
         sums, out = [0, 0, 0], []
         for at in self.fails_at:
-            sums = [a + b for a, b in zip(sums, self.client.do(f"prefill {PROMPT + at}")["compute"])]
+            sums = [a + b for a, b in zip(sums, self.client.do(f"prefill {PROMPT + at}").compute_ms)]
             out.append(sums)
         return out
 
@@ -245,13 +202,13 @@ class Long:
     def undisturbed(self):
         self.start()
         answer = self.client.do(f"decode {self.args.long}")
-        return answer["tokens"], (answer["at"][-1] - answer["at"][0]) / 1000
+        return answer.tokens, (answer.at[-1] - answer.at[0]) / 1000
 
     def failing(self, again):
         """Kills a hop behind each piece; its replacement starts while the client goes on, or starts again."""
         self.start()
         first = self.client.do(f"decode {self.args.each}")
-        tokens, begin, end, events = first["tokens"], first["at"][0], 0, []
+        tokens, begin, end, events = first.tokens, first.at[0], 0, []
         for i, at in enumerate(self.fails_at):
             self.client.do("hops")
             victim = self.client.hops[i % 3]
@@ -262,7 +219,7 @@ class Long:
             answer = self.client.receive()
             if again:
                 answer = self.client.do(piece)
-            tokens, end, events = tokens + answer["tokens"], answer["at"][-1], events + answer["events"]
+            tokens, end, events = tokens + answer.tokens, answer.at[-1], events + answer.events
         return tokens, (end - begin) / 1000, events
 
 
@@ -272,7 +229,7 @@ def measure_long(args, swarm):
     expected, quiet = run.undisturbed()
     tokens, ours, events = run.failing(again=False)
     must_equal(tokens, expected, "with failures")
-    if [kind for kind, *_ in events] != ["recovered"] * len(prefills):
+    if [e.kind for e in events] != ["recovered"] * len(prefills):
         fail(f"{len(prefills)} failures were answered by {events}")
     time.sleep(SETTLE_S)
     tokens, again, events = run.failing(again=True)
@@ -297,9 +254,9 @@ def private_memory(pid):
 
 def measure_memory(args, swarm):
     """The last hop keeps nothing and is otherwise like the others: the same number of blocks, the same session."""
-    client = Client(args, swarm)
+    client = swarm.client()
     client.do(f"open {args.memory + 64}")
-    pids = [swarm.by_node[node].pid for node, _, _ in client.hops]
+    pids = [swarm.by_node[node].pid for node, *_ in client.hops]
     client.do("prefill 256")
     before = [private_memory(pid) for pid in pids]
     client.do(f"prefill {args.memory}")
@@ -315,7 +272,7 @@ def measure_memory(args, swarm):
 
 def measure_ready(args, swarm):
     """Both clients have a session on the same chain and decode in turns."""
-    clients = [Client(args, swarm), Client(args, swarm, args.beside)]
+    clients = [swarm.client(), swarm.client(args.beside)]
     for client in clients:
         client.do(f"open {PROMPT + args.pairs * args.tokens + args.tokens}")
         client.do(f"prefill {PROMPT}")
@@ -327,8 +284,8 @@ def measure_ready(args, swarm):
         ms = [0, 0]
         for i in (0, 1) if turn % 2 == 0 else (1, 0):
             answer = clients[i].do(f"decode {args.tokens}")
-            tokens[i] += answer["tokens"]
-            ms[i] = answer["at"][-1] - answer["at"][0]
+            tokens[i] += answer.tokens
+            ms[i] = answer.at[-1] - answer.at[0]
         ratios.append(ms[0] / ms[1])
     for client in clients:
         client.close()
@@ -345,18 +302,18 @@ def measure_ready(args, swarm):
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--bin", default="build-test/corolla", help="the program")
-    parser.add_argument("--client", help="bench_session (beside the program)")
+    parser.add_argument("--client", help="drive (beside the program)")
     parser.add_argument("--model", help="a GGUF file (the default model)")
     parser.add_argument("--only", choices=["pause", "long", "memory", "ready"], help="one part")
     parser.add_argument("--positions", type=int, nargs="+", default=[64, 512, 2048], help="of the pauses (64 512 2048)")
     parser.add_argument("--rounds", type=int, default=5, help="of the pauses (5)")
-    parser.add_argument("--beside", help="a bench_session whose sessions do not set OPEN.keep")
+    parser.add_argument("--beside", help="a drive whose sessions do not set OPEN.keep")
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
     args = parser.parse_args()
     args.tokens, args.long, args.each, args.memory, args.pairs = (8, 24, 8, 384, 3) if args.quick else (32, 1024, 100, 4096, 40)
     if args.quick:
         args.positions, args.rounds = [64], 1
-    args.client = args.client or str(pathlib.Path(args.bin).parent / "bench_session")
+    args.client = args.client or str(pathlib.Path(args.bin).parent / "tests" / "drive")
     args.beside = args.beside or (args.client if args.quick else None)
     args.model = args.model or machine.output(["tools/model.sh"])
     return args

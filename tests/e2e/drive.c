@@ -1,6 +1,6 @@
-/* session.c - a client that is told what to do, a line at a time, and says when each thing was done; for bench/recovery.py:
+/* drive.c - a client that is told what to do, a line at a time, and says when each thing was done (drive.py):
  *
- *   bench_session MODEL CODE...
+ *   drive MODEL HANG_MS [CODE]...     HANG_MS as in struct corolla_swarm_config; without a code all blocks are computed in this process
  *
  *   open N       a new session for N positions in the place of the one before; prints "hop NODE BEGIN END" for each
  *   prefill N    made-up tokens up to position N, 128 at a time, the next when the last is back, so that one hop computes at a time;
@@ -10,7 +10,7 @@
  *   again        a new session, and all tokens so far as its prompt: what a client does that cannot recover
  *   hops         prints the chain once more
  *
- * Each command ends with "done MS". MS is CLOCK_MONOTONIC in milliseconds. "event KIND NODE REASON POSITION PAUSE_MS" comes in between.
+ * Each command ends with "done MS". MS is CLOCK_MONOTONIC in milliseconds. "event KIND NODE BEGIN END POSITION PAUSE_MS REASON" comes in between.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +38,7 @@ static double now_ms(void) {
 
 static void must(enum corolla_status status, const struct corolla_error *err) {
     if (!status) return;
-    fprintf(stderr, "bench_session: %s: %s\n", corolla_status_name(status), err->message);
+    fprintf(stderr, "drive: %s: %s\n", corolla_status_name(status), err->message);
     exit(1);
 }
 
@@ -51,7 +51,9 @@ static void *allocate(size_t n, size_t size) {
 static void on_event(void *user, const struct corolla_event *e) {
     static const char *const kinds[] = {"waiting", "recovered", "moved"};
     (void)user;
-    printf("event %s %s %s %u %.3f\n", kinds[e->kind], e->node[0] ? e->node : "-", e->reason ? e->reason : "-", e->position, e->pause_ms);
+    printf("event %s %s %u %u %u %.3f %s\n", kinds[e->kind], e->node[0] ? e->node : "-", e->begin, e->end, e->position, e->pause_ms,
+           e->reason ? e->reason : e->text);
+    fflush(stdout);
 }
 
 static void print_hops(struct client *c) {
@@ -140,7 +142,7 @@ static void obey(struct client *c, const char *line) {
     else if (strcmp(word, "hops") == 0)
         print_hops(c);
     else
-        fprintf(stderr, "bench_session: not understood: %s", line), exit(2);
+        fprintf(stderr, "drive: not understood: %s", line), exit(2);
     printf("done %.3f\n", now_ms());
     fflush(stdout);
 }
@@ -151,14 +153,17 @@ int main(int argc, char **argv) {
     struct corolla_error err;
     char line[64];
     if (argc < 3) {
-        fprintf(stderr, "usage: bench_session MODEL CODE...\n");
+        fprintf(stderr, "usage: drive MODEL HANG_MS [CODE]...\n");
         return 2;
     }
     must(corolla_model_open(&c.model, argv[1], NULL, NULL, &err), &err);
     corolla_swarm_config_default(&config);
     config.exact = true;
-    config.joins = (const char *const *)argv + 2;
-    config.n_joins = (size_t)argc - 2;
+    config.threads = 1;
+    config.hang_ms = (uint32_t)strtoul(argv[2], NULL, 10);
+    config.local = argc == 3;
+    config.joins = (const char *const *)argv + 3;
+    config.n_joins = (size_t)argc - 3;
     must(corolla_swarm_open(&c.swarm, c.model, &config, &err), &err);
     c.n_vocab = corolla_model_info(c.model)->n_vocab;
     c.hidden = allocate(corolla_model_info(c.model)->n_embd, sizeof *c.hidden);
