@@ -178,7 +178,7 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     memcpy(old, &chain->hops[index], n * sizeof(struct remote_hop *));
     enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, hops, &n_new, err);
     if (status != COROLLA_OK && status != COROLLA_NOMEM)
-        status = err_set(err, COROLLA_NO_CHAIN, "no other server has blocks %u:%u now", begin, end);
+        status = err_set(err, COROLLA_NO_CHAIN, "%s; no other server has blocks %u:%u now", old[0]->error.message, begin, end);
     if (status != COROLLA_OK) return status;
     for (uint32_t i = 0; i < n_new; i++) {
         hops[i]->keep = hops[i]->end < remote->peers->n_blocks;

@@ -410,7 +410,10 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     struct remote_hop *culprit = find_culprit(remote, &failed);
     describe_failure(hop, culprit, &failed, &error);
     bool of_old = failed.has_culprit && culprit == NULL; /* it was replaced: its link ends as it should */
-    if (hop->asking)
+    bool of_step = failed.has_culprit;                   /* and no answer to OPEN or SYNC, which blame nobody else */
+    if (hop->asking && of_step)
+        log_debug("failure_while_asking why=\"%s\"", error.message); /* the answer will say what is left */
+    else if (hop->asking)
         hop_fail(hop, error.status, hop_reason(error.status), error.message);
     else if (of_old)
         log_debug("failure_of_replaced_hop why=\"%s\"", error.message);
