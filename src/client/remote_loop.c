@@ -410,7 +410,7 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     struct remote_hop *culprit = find_culprit(remote, &failed);
     describe_failure(hop, culprit, &failed, &error);
     bool of_old = failed.has_culprit && culprit == NULL; /* it was replaced: its link ends as it should */
-    if (hop->asking)
+    if (hop->asking && (!hop->opened || failed.epoch >= remote->epoch)) /* not of a step before, whose stream it has until it is asked */
         hop_fail(hop, error.status, hop_reason(error.status), error.message);
     else if (of_old)
         log_debug("failure_of_replaced_hop why=\"%s\"", error.message);
