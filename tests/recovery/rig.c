@@ -17,6 +17,7 @@ struct corolla_model *model;
 const struct corolla_model_info *info;
 const char *model_path;
 int32_t text[TEXT];
+struct corolla_swarm *local;
 struct serve servers[SPANS][REPLICAS];
 
 static char folder[] = "/tmp/corolla-recovery-XXXXXX";
@@ -37,7 +38,6 @@ uint64_t rig_random(uint64_t *seed, uint64_t n) {
 
 static void compute_reference(void) {
     struct corolla_swarm_config config;
-    struct corolla_swarm *swarm;
     struct corolla_session *session;
     struct corolla_error err;
     corolla_swarm_config_default(&config);
@@ -48,12 +48,11 @@ static void compute_reference(void) {
     assert_true(want_rows != NULL && want_logits != NULL);
     uint64_t seed = 1;
     for (uint32_t i = 0; i < TEXT; i++) text[i] = (int32_t)(20 + rig_random(&seed, info->n_vocab - 20));
-    must(corolla_swarm_open(&swarm, model, &config, &err), &err);
-    must(corolla_session_open(&session, swarm, TEXT, &err), &err);
+    must(corolla_swarm_open(&local, model, &config, &err), &err);
+    must(corolla_session_open(&session, local, TEXT, &err), &err);
     must(corolla_session_step(session, 0, text, TEXT, want_rows, TEXT, &err), &err);
     must(corolla_session_logits(session, want_rows, TEXT, want_logits, &err), &err);
     corolla_session_close(session);
-    corolla_swarm_close(swarm);
 }
 
 void check_rows(const float *rows, uint32_t position, uint32_t n) {
@@ -111,6 +110,9 @@ void client_open(struct client *c, const struct client_config *config) {
     swarm.wait_ms = config->wait_ms;
     swarm.hang_ms = config->hang_ms;
     swarm.exact = true;
+    char home[200];
+    snprintf(home, sizeof home, "%s", rig_home(config->alone ? "alone" : "client")); /* it remembers whom it met */
+    swarm.home = home;
     must(corolla_swarm_open(&c->swarm, model, &swarm, &err), &err);
     must(corolla_session_open(&c->session, c->swarm, TEXT, &err), &err);
     corolla_session_watch(c->session, on_event, c);
@@ -222,6 +224,7 @@ int rig_open(void **state) {
 int rig_close(void **state) {
     (void)state;
     for (uint32_t i = 0; i < SPANS * REPLICAS; i++) serve_kill(&servers[i % SPANS][i / SPANS]);
+    corolla_swarm_close(local);
     corolla_model_close(model);
     free(want_rows);
     free(want_logits);

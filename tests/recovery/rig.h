@@ -23,6 +23,7 @@ extern struct corolla_model *model;
 extern const struct corolla_model_info *info;
 extern const char *model_path;
 extern int32_t text[TEXT];
+extern struct corolla_swarm *local; /* this process */
 extern struct serve servers[SPANS][REPLICAS];
 
 int rig_open(void **state); /* group set-up and tear-down of cmocka */
