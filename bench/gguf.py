@@ -64,4 +64,5 @@ def split(keys, tensors, data_size):
         else:
             edges += end - offset
     # K and V as F16.
-    return {"n_blocks": n_blocks, "blocks": blocks, "edges": edges, "kv_bytes_per_block": 2 * 2 * n_head_kv * head_dim}
+    return {"n_blocks": n_blocks, "blocks": blocks, "edges": edges, "kv_bytes_per_block": 2 * 2 * n_head_kv * head_dim,
+            "n_embd": keys[f"{arch}.embedding_length"]}

@@ -73,10 +73,10 @@ class Servers:
     def joins(self):
         return [word for code in self.codes for word in ("--join", code)]
 
-    def start(self, corolla, span, flags):
+    def start(self, corolla, span, flags, errors=None):
         began = time.monotonic()
         command = corolla.command("serve", "--blocks", f"{span[0]}:{span[1]}", "--listen", "127.0.0.1:0", "--threads", "1", *flags)
-        process = subprocess.Popen(command, env=corolla.environment, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, env=corolla.environment, stdout=subprocess.PIPE, stderr=errors, text=True)
         self.processes.append(process)
         for line in process.stdout:
             word, _, rest = line.strip().partition(" ")

@@ -2,16 +2,20 @@
  *
  * The whole history is formatted anew for each turn and compared with the tokens that the session holds: only what differs is
  * computed, from the first difference on. Ctrl-C stops the answer and not the program.
+ *
+ * An answer depends on the settings, the messages, the tokens that the session holds and how many answers there were, and on nothing
+ * else: that is struct chat_state, which --save keeps after every turn. A sampler lives for one answer, with a seed of its own.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
+#include "cli/chat_file.h"
 #include "cli/cli.h"
 #include "cli/events.h"
-#include "cli/history.h"
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/route.h"
@@ -19,24 +23,24 @@
 #define ANSWER_RESERVE 256 /* tokens that must be free for an answer before old turns are dropped */
 
 enum policy { POLICY_STOP, POLICY_DROP };
+enum next { GO_ON, LEAVE, LEAVE_FAILED };
 
 struct chat {
     struct swarm_options swarm_options;
     struct corolla_generation generation;
     struct option_list stops;
-    const char *system, *tmpl, *grammar_file;
+    const char *system, *tmpl, *grammar_file, *save, *resume;
     uint32_t n, context;
     int policy;
     struct events events;
 
     bool terminal;
+    struct options *options;
     struct corolla_model *model;
     struct corolla_swarm *swarm;
     struct corolla_session *session;
-    struct history history;
-    int32_t *held; /* the tokens that the session has computed, [context] */
-    size_t n_held;
-    char *grammar;
+    struct chat_state state; /* tokens: [context], those that the session has computed */
+    char *save_own;          /* the name that /save gave; or NULL */
 };
 
 static void add_rows(struct options *o, struct chat *c) {
@@ -47,6 +51,8 @@ static void add_rows(struct options *o, struct chat *c) {
         {"--context", OPTION_U32, &c->context, 64, 1 << 24, "TOKENS", "length of the session (4096, or the model's)"},
         {"--context-policy", OPTION_CHOICE, &c->policy, 0, 0, "stop|drop", "when it is full: stop, or drop the oldest turns (drop)"},
         {"--stop", OPTION_LIST, &c->stops, 0, 0, "TEXT", "stop an answer in front of this text"},
+        {"--save", OPTION_TEXT, &c->save, 0, 0, "FILE", "keep the chat in this file, from turn to turn"},
+        {"--resume", OPTION_TEXT, &c->resume, 0, 0, "FILE", "go on with a saved chat; flags that are given win over its own"},
         {"--trace", OPTION_FLAG, &c->events.trace, 0, 0, "", "tell the route, recoveries and the speed on stderr"},
     };
     options_add(o, rows, sizeof rows / sizeof rows[0]);
@@ -113,7 +119,7 @@ static char *read_message(const struct chat *c) {
 
 static enum corolla_status format(struct chat *c, int32_t **out_tokens, size_t *out_n, struct corolla_error *err) {
     char *text;
-    enum corolla_status status = corolla_chat_format(c->model, c->tmpl, c->history.messages, c->history.n, true, &text, err);
+    enum corolla_status status = corolla_chat_format(c->model, c->tmpl, c->state.history.messages, c->state.history.n, true, &text, err);
     if (status) return status;
     status = corolla_tokenize(c->model, text, strlen(text), true, true, out_tokens, out_n, err);
     corolla_free(text);
@@ -129,7 +135,7 @@ static enum corolla_status fit(struct chat *c, int32_t **out_tokens, size_t *out
         if (status) return status;
         if (*out_n + reserve <= c->context) break;
         corolla_free(*out_tokens);
-        if (c->policy == POLICY_STOP || !history_drop_oldest(&c->history)) {
+        if (c->policy == POLICY_STOP || !history_drop_oldest(&c->state.history)) {
             err->status = COROLLA_TOO_LONG;
             snprintf(err->message, sizeof err->message, "the context of %u tokens is full; /clear starts anew, --context makes it longer",
                      c->context);
@@ -147,22 +153,30 @@ static bool print_text(void *user, const char *text, size_t size) {
     return fflush(stdout) == 0;
 }
 
+/* The first answer draws as `corolla run` with this seed does. Never 0, which would be a random one. */
+static uint32_t turn_seed(const struct chat *c) {
+    return (uint32_t)(((uint64_t)c->generation.sampling.seed - 1 + c->state.turns) % UINT32_MAX + 1);
+}
+
 /* Generates behind tokens [n], feeding only what the session does not hold. */
 static enum corolla_status generate(struct chat *c, const int32_t *tokens, size_t n, struct corolla_result *result,
                                     struct corolla_error *err) {
+    struct chat_state *s = &c->state;
+    struct corolla_generation generation = c->generation;
+    generation.sampling.seed = turn_seed(c);
     size_t same = 0;
-    while (same < c->n_held && same + 1 < n && c->held[same] == tokens[same]) same++;
-    c->n_held = same;
+    while (same < s->n_tokens && same + 1 < n && s->tokens[same] == tokens[same]) same++;
+    s->n_tokens = same;
     interrupt_watch(c->session);
-    enum corolla_status status = corolla_generate(c->session, (uint32_t)same, tokens + same, n - same, &c->generation, result, err);
+    enum corolla_status status = corolla_generate(c->session, (uint32_t)same, tokens + same, n - same, &generation, result, err);
     interrupt_watch(NULL);
     interrupt_take();
     corolla_session_cancel_clear(c->session);
     if (status == COROLLA_CANCELLED) status = COROLLA_OK; /* by Ctrl-C: what was said so far stands */
     size_t filled = corolla_session_position(c->session);
-    memcpy(c->held, tokens, (n < filled ? n : filled) * sizeof *tokens);
-    for (size_t i = n; i < filled && i - n < result->n_tokens; i++) c->held[i] = result->tokens[i - n];
-    c->n_held = filled < n + result->n_tokens ? filled : n + result->n_tokens;
+    memcpy(s->tokens, tokens, (n < filled ? n : filled) * sizeof *tokens);
+    for (size_t i = n; i < filled && i - n < result->n_tokens; i++) s->tokens[i] = result->tokens[i - n];
+    s->n_tokens = filled < n + result->n_tokens ? filled : n + result->n_tokens;
     return status;
 }
 
@@ -177,75 +191,140 @@ static enum corolla_status answer(struct chat *c, struct corolla_error *err) {
     fflush(stdout);
     if (status && result.n_tokens > 0) fprintf(stderr, "(the answer broke off)\n");
     if (!status && c->events.trace) fprintf(stderr, "(%zu tokens, %.1f tokens/s)\n", result.n_tokens, result.decode_tokens_per_s);
-    if (!status && !history_add(&c->history, "assistant", result.text ? result.text : "")) status = COROLLA_NOMEM;
+    if (!status && !history_add(&c->state.history, "assistant", result.text ? result.text : "")) status = COROLLA_NOMEM;
+    if (!status) c->state.turns++;
     corolla_result_clear(&result);
     corolla_free(tokens);
     return status;
 }
 
-/* A line that starts with a slash. True to go on. */
-static bool command(struct chat *c, const char *line) {
-    if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0) return false;
-    if (strcmp(line, "/clear") == 0)
-        history_clear(&c->history);
-    else if (strncmp(line, "/system ", 8) == 0)
-        history_set_system(&c->history, line + 8);
-    else
-        fputs("/clear forgets the chat, /system TEXT sets the system message, /exit leaves;\n"
-              "a line that ends in \\ goes on, \"\"\" starts and ends a block; Ctrl-C stops an answer\n",
-              stderr);
-    return true;
+/* Tells an error. A script ends with it; on a terminal the next message may be better. */
+static enum next told(const struct chat *c, const struct corolla_error *err) {
+    fail(err);
+    return c->terminal ? GO_ON : LEAVE_FAILED;
 }
 
-/* A turn; false when the chat cannot go on. On a terminal it does after a message that cannot be said: the next one may be better. */
-static bool turn(struct chat *c, const char *message, struct corolla_error *err) {
-    if (!history_add(&c->history, "user", message)) return false;
-    enum corolla_status status = answer(c, err);
-    if (!status) return true;
-    history_pop(&c->history);
-    fail(err);
-    return c->terminal && (status == COROLLA_TOO_LONG || status == COROLLA_INVALID);
+static enum corolla_status save(struct chat *c, struct corolla_error *err) {
+    return c->save ? chat_file_write(&c->state, c->save, corolla_model_info(c->model), c->options, err) : COROLLA_OK;
+}
+
+/* The chat is kept there from now on. */
+static enum next save_as(struct chat *c, const char *path) {
+    struct corolla_error err = {.message = "out of memory"};
+    char *own = NULL;
+    if (chat_file_may_write(path, c->save ? c->save : c->resume, &err) || !(own = strdup(path))) return told(c, &err);
+    free(c->save_own);
+    c->save = c->save_own = own;
+    return GO_ON;
+}
+
+/* A line that starts with a slash. */
+static enum next command(struct chat *c, const char *line) {
+    if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0) return LEAVE;
+    if (strncmp(line, "/save ", 6) == 0) return save_as(c, line + 6);
+    if (strcmp(line, "/clear") == 0)
+        history_clear(&c->state.history);
+    else if (strncmp(line, "/system ", 8) == 0)
+        history_set_system(&c->state.history, line + 8);
+    else
+        fputs("/clear forgets the chat, /system TEXT sets the system message, /save FILE keeps the chat in a file, /exit leaves;\n"
+              "a line that ends in \\ goes on, \"\"\" starts and ends a block; Ctrl-C stops an answer\n",
+              stderr);
+    return GO_ON;
+}
+
+static enum next turn(struct chat *c, const char *message) {
+    struct corolla_error err = {0};
+    if (!history_add(&c->state.history, "user", message)) return LEAVE_FAILED;
+    enum corolla_status status = answer(c, &err);
+    if (!status) return GO_ON;
+    history_pop(&c->state.history);
+    enum next next = told(c, &err);
+    return status == COROLLA_TOO_LONG || status == COROLLA_INVALID ? next : LEAVE_FAILED;
 }
 
 static int talk(struct chat *c) {
-    struct corolla_error err = {0};
-    bool going = true, failed = false;
+    struct corolla_error err;
+    enum next next = GO_ON;
     if (c->terminal) fputs("/help tells what there is; Ctrl-D leaves\n", stderr);
     interrupt_watch(NULL);
-    while (going && !interrupt_ended()) {
+    while (next == GO_ON && !interrupt_ended()) {
         char *message = read_message(c);
         if (!message) break;
         if (message[0] == '/')
-            going = command(c, message);
+            next = command(c, message);
         else if (message[0])
-            failed = !(going = turn(c, message, &err));
+            next = turn(c, message);
         free(message);
+        if (next == GO_ON && save(c, &err)) next = told(c, &err);
     }
-    return failed ? EXIT_FAILED : EXIT_GOOD;
+    return next == LEAVE_FAILED ? EXIT_FAILED : EXIT_GOOD;
+}
+
+/* ---- from the command line and a saved chat to the first turn --------------------------------------------------- */
+
+/* --system and --grammar, which win over those of a saved chat. */
+static enum corolla_status take_texts(struct chat *c, struct corolla_error *err) {
+    struct history *h = &c->state.history;
+    if (c->system) {
+        if (c->resume && !(h->has_system && strcmp(h->messages[0].content, c->system) == 0)) chat_file_tell("--system");
+        if (!history_set_system(h, c->system)) return err->status = COROLLA_NOMEM;
+    }
+    if (!c->grammar_file) return COROLLA_OK;
+    char *text;
+    size_t size;
+    enum corolla_status status = read_text(c->grammar_file, &text, &size, err);
+    if (status) return status;
+    if (c->resume && !(c->state.grammar && strcmp(c->state.grammar, text) == 0)) chat_file_tell("--grammar");
+    free(c->state.grammar);
+    c->state.grammar = text;
+    return COROLLA_OK;
+}
+
+/* Makes room for the tokens of a whole context. */
+static enum corolla_status reserve(struct chat *c, struct corolla_error *err) {
+    uint32_t longest = corolla_model_info(c->model)->n_ctx_train;
+    if (c->context > longest) c->context = longest;
+    int32_t *tokens = realloc(c->state.tokens, c->context * sizeof *tokens);
+    if (!tokens) return err->status = COROLLA_NOMEM;
+    c->state.tokens = tokens;
+    if (c->state.n_tokens > c->context) c->state.n_tokens = c->context;
+    return COROLLA_OK;
+}
+
+static void finish_generation(struct chat *c) {
+    struct corolla_generation *g = &c->generation;
+    uint32_t *seed = &g->sampling.seed;
+    while (*seed == 0 && getrandom(seed, sizeof *seed, 0) >= 0) { /* chosen once, so that a saved chat has it */
+    }
+    g->sampling.grammar = c->state.grammar;
+    g->max_new_tokens = c->n;
+    g->stops = c->stops.items;
+    g->n_stops = c->stops.n;
+    g->on_text = print_text;
+}
+
+/* Computes again what the session of a saved chat held. */
+static enum corolla_status refill(struct chat *c, struct corolla_error *err) {
+    if (c->state.n_tokens == 0) return COROLLA_OK;
+    return corolla_session_step(c->session, 0, c->state.tokens, (uint32_t)c->state.n_tokens, NULL, 0, err);
 }
 
 static enum corolla_status prepare(struct chat *c, const char *path, struct corolla_error *err) {
-    size_t size;
-    enum corolla_status status = open_model(path, &c->model, err);
+    *err = (struct corolla_error){.message = "out of memory"};
+    enum corolla_status status = c->save ? chat_file_may_write(c->save, c->resume, err) : COROLLA_OK;
+    if (!status) status = open_model(path, &c->model, err);
+    if (!status && c->resume) status = chat_file_read(&c->state, c->resume, corolla_model_info(c->model), c->options, err);
+    if (!status) status = take_texts(c, err);
+    if (!status) status = reserve(c, err);
     if (status) return status;
-    uint32_t longest = corolla_model_info(c->model)->n_ctx_train;
-    if (c->context > longest) c->context = longest;
-    c->held = malloc(c->context * sizeof *c->held);
-    if (!c->held || (c->system && !history_set_system(&c->history, c->system))) {
-        err->status = COROLLA_NOMEM;
-        strcpy(err->message, "out of memory");
-        return COROLLA_NOMEM;
-    }
-    if (c->grammar_file) status = read_text(c->grammar_file, &c->grammar, &size, err);
-    c->generation.sampling.grammar = c->grammar;
-    c->generation.max_new_tokens = c->n;
-    c->generation.stops = c->stops.items;
-    c->generation.n_stops = c->stops.n;
-    c->generation.on_text = print_text;
-    if (!status) status = corolla_swarm_open(&c->swarm, c->model, &c->swarm_options.config, err);
+    finish_generation(c);
+    status = corolla_swarm_open(&c->swarm, c->model, &c->swarm_options.config, err);
     if (!status) status = corolla_session_open(&c->session, c->swarm, c->context, err);
     if (!status) events_watch(&c->events, c->session);
     if (!status && c->events.trace) route_print(c->swarm);
+    if (!status) status = refill(c, err);
+    if (!status) status = save(c, err); /* a file that cannot be written is told before anything is said */
     return status;
 }
 
@@ -258,6 +337,7 @@ int chat_main(int argc, char **argv) {
         .word = "MODEL"};
     struct corolla_error err;
     int code;
+    c.options = &options;
     corolla_generation_default(&c.generation);
     add_rows(&options, &c);
     if (!options_parse(&options, argc, argv, &code)) return code;
@@ -268,8 +348,7 @@ int chat_main(int argc, char **argv) {
     corolla_swarm_close(c.swarm);
     json_decref(c.events.recoveries);
     corolla_model_close(c.model);
-    history_release(&c.history);
-    free(c.held);
-    free(c.grammar);
+    chat_state_release(&c.state);
+    free(c.save_own);
     return code;
 }

@@ -104,7 +104,7 @@ static bool parse_choice(const char *text, const char *names, int *out) {
     return false;
 }
 
-static bool parse_value(const struct option *item, const char *text) {
+bool option_take(const struct option *item, const char *text) {
     switch (item->kind) {
     case OPTION_FLAG: *(bool *)item->target = true; return true;
     case OPTION_TEXT: *(const char **)item->target = text; return true;
@@ -136,12 +136,17 @@ static const struct option *find(const struct options *o, const char *name, size
     return NULL;
 }
 
-int options_set(const struct options *o, const char *name, size_t size, const char *value) {
+const struct option *options_find(const struct options *o, const char *name) { return find(o, name, strlen(name)); }
+
+bool options_given(const struct options *o, const struct option *item) { return o->given[item - o->items]; }
+
+int options_set(struct options *o, const char *name, size_t size, const char *value) {
     const struct option *item = find(o, name, size);
     if (!item) return options_refuse(o, "unknown option %.*s", (int)size, name);
     if (item->kind == OPTION_FLAG && value) return options_refuse(o, "%s takes no value", item->name);
     if (item->kind != OPTION_FLAG && !value) return options_refuse(o, "%s needs a value", item->name);
-    return parse_value(item, value) ? 0 : refuse_value(o, item, value);
+    o->given[item - o->items] = true;
+    return option_take(item, value) ? 0 : refuse_value(o, item, value);
 }
 
 struct argument {             /* an option of the command line */

@@ -45,6 +45,7 @@ struct options {
     const char *about;
     size_t n;
     struct option items[OPTIONS_MAX];
+    bool given[OPTIONS_MAX]; /* by the command line, or the file of --config */
     const char *word; /* what the one positional argument is called; NULL: there is none */
     bool optional;    /* it may be left out */
     const char *argument;
@@ -58,7 +59,12 @@ void options_add(struct options *options, const struct option *items, size_t n);
 /* True to go on; else *out_exit is the code to leave with (0 after --help). Messages are written. */
 bool options_parse(struct options *options, int argc, char **argv, int *out_exit);
 /* Sets one option by its name; value NULL: none was given. 0, or the exit code. */
-int options_set(const struct options *options, const char *name, size_t size, const char *value);
+int options_set(struct options *options, const char *name, size_t size, const char *value);
+/* The option of this name, or NULL. */
+const struct option *options_find(const struct options *options, const char *name);
+bool options_given(const struct options *options, const struct option *item);
+/* Parses a value into the option's target; false when it is none for it. */
+bool option_take(const struct option *item, const char *text);
 /* A usage error of the command's own: prints the line and where help is. Returns EXIT_USAGE. */
 int options_refuse(const struct options *options, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

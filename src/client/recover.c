@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "client/remote.h"
+#include "swarm/repair.h"
 
 #define REDIAL_MS 500      /* for a hop whose link ended, while others answer */
 #define REDIAL_ALL_MS 1500 /* when all links ended: it is likely to be our own network */
@@ -62,6 +63,13 @@ static uint32_t valid_length(const struct remote *remote, const struct remote_ho
 static uint32_t kept_length(const struct remote *remote, const struct remote_hop *hop) {
     uint32_t valid = valid_length(remote, hop);
     return hop->synced.kept < valid ? hop->synced.kept : valid;
+}
+
+static void look_at(const struct remote *remote, struct repair_hop out[HOPS_MAX]) {
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
+        const struct remote_hop *hop = remote->chain.hops[i];
+        out[i] = (struct repair_hop){.down = hop_down(remote, hop), .valid = valid_length(remote, hop), .kept = kept_length(remote, hop)};
+    }
 }
 
 /* ---- who is still there ---------------------------------------------------------------------------------------- */
@@ -213,36 +221,35 @@ static enum corolla_status replace_all(struct recovery *r, struct corolla_error 
 /* Replaces all runs of hops that are down; the error of the first that could not be, with its blocks. */
 static enum corolla_status replace_lost(struct recovery *r, uint32_t *out_begin, uint32_t *out_end, struct corolla_error *err) {
     struct remote *remote = r->remote;
-    struct lane *chain = &remote->chain;
-    for (uint32_t i = 0; i < chain->n_hops; i++) {
-        uint32_t n = 0;
-        while (i + n < chain->n_hops && hop_down(remote, chain->hops[i + n])) n++;
-        if (n == 0) continue;
-        *out_begin = chain->hops[i]->begin;
-        *out_end = chain->hops[i + n - 1]->end;
-        uint32_t before = chain->n_hops;
-        enum corolla_status status = replace(r, i, n, err);
+    const struct lane *chain = &remote->chain;
+    struct repair_hop hops[HOPS_MAX];
+    uint32_t first = 0, n, before;
+    while (look_at(remote, hops), repair_next_gap(hops, chain->n_hops, &first, &n)) {
+        *out_begin = chain->hops[first]->begin;
+        *out_end = chain->hops[first + n - 1]->end;
+        before = chain->n_hops;
+        enum corolla_status status = replace(r, first, n, err);
         if (status != COROLLA_OK) return status;
-        i += n + chain->n_hops - before - 1;
+        first += n + chain->n_hops - before;
     }
     return COROLLA_OK;
 }
 
 /* ---- what they lack -------------------------------------------------------------------------------------------- */
 
-/* The rows [begin, end) through the hops [first, first + n) of the chain, to nobody behind them. */
-static enum corolla_status replay(struct recovery *r, uint32_t first, uint32_t n, uint32_t begin, uint32_t end, struct corolla_error *err) {
+/* To nobody behind these hops. */
+static enum corolla_status replay(struct recovery *r, const struct repair_replay *what, struct corolla_error *err) {
     struct remote *remote = r->remote;
     struct lane *spare = &remote->spare, *chain = &remote->chain;
     enum corolla_status status = COROLLA_OK;
     pthread_mutex_lock(&remote->peers->lock);
-    spare->from = first > 0 ? chain->hops[first - 1] : NULL;
-    spare->n_hops = n;
-    memcpy(spare->hops, &chain->hops[first], n * sizeof(struct remote_hop *));
+    spare->from = what->first > 0 ? chain->hops[what->first - 1] : NULL;
+    spare->n_hops = what->n;
+    memcpy(spare->hops, &chain->hops[what->first], what->n * sizeof(struct remote_hop *));
     pthread_mutex_unlock(&remote->peers->lock);
-    for (uint32_t next = begin, done = begin; status == COROLLA_OK && done < end;) {
-        if (next < end && spare->count < REMOTE_FLIGHTS) {
-            uint32_t rows = lane_chunk(remote, next, end);
+    for (uint32_t next = what->begin, done = what->begin; status == COROLLA_OK && done < what->end;) {
+        if (next < what->end && spare->count < REMOTE_FLIGHTS) {
+            uint32_t rows = lane_chunk(remote, next, what->end);
             status = lane_launch(remote, spare, next, rows, 0, 0, err);
             next += rows;
             continue;
@@ -251,14 +258,14 @@ static enum corolla_status replay(struct recovery *r, uint32_t first, uint32_t n
         status = lane_wait(remote, spare, &flight, err);
         if (status != COROLLA_OK) break;
         done = flight.position + flight.n;
-        if (r->run->progress != NULL) r->run->progress(r->run->user, "recovery", done - begin, end - begin);
+        if (r->run->progress != NULL) r->run->progress(r->run->user, "recovery", done - what->begin, what->end - what->begin);
     }
     if (status != COROLLA_OK) return status;
     pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = first; i < first + n; i++) {
-        struct remote_hop *hop = chain->hops[i];
-        hop->synced.length = end;
-        hop->synced.kept = hop->keep ? end : 0;
+    for (uint32_t i = 0; i < what->n; i++) {
+        struct remote_hop *hop = spare->hops[i];
+        hop->synced.length = what->end;
+        hop->synced.kept = hop->keep ? what->end : 0;
         hop->synced.computed_epoch = remote->epoch;
     }
     pthread_mutex_unlock(&remote->peers->lock);
@@ -269,20 +276,13 @@ static enum corolla_status replay(struct recovery *r, uint32_t first, uint32_t n
 static enum corolla_status rebuild(struct recovery *r, struct corolla_error *err) {
     struct remote *remote = r->remote;
     struct lane *chain = &remote->chain;
-    uint32_t end = remote->base.position;
-    for (uint32_t i = 0; i < chain->n_hops; i++) {
-        uint32_t first = i, begin = end;
-        for (; i < chain->n_hops && valid_length(remote, chain->hops[i]) < end; i++)
-            if (valid_length(remote, chain->hops[i]) < begin) begin = valid_length(remote, chain->hops[i]);
-        if (i == first) continue;
-        uint32_t n = i - first;
-        for (; first > 0 && kept_length(remote, chain->hops[first - 1]) < end; first--, n++) /* it has to compute them once more */
-            if (kept_length(remote, chain->hops[first - 1]) < begin) begin = kept_length(remote, chain->hops[first - 1]);
-        enum corolla_status status = replay(r, first, n, begin, end, err);
+    struct repair_hop hops[HOPS_MAX];
+    struct repair_replay what;
+    while (look_at(remote, hops), repair_next_replay(hops, chain->n_hops, remote->base.position, &what)) {
+        enum corolla_status status = replay(r, &what, err);
         if (status != COROLLA_OK) return status;
-        i--;
     }
-    for (uint32_t i = 0; i < chain->n_hops; i++) chain->hops[i]->ahead = kept_length(remote, chain->hops[i]);
+    for (uint32_t i = 0; i < chain->n_hops; i++) chain->hops[i]->ahead = hops[i].kept;
     return COROLLA_OK;
 }
 

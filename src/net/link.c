@@ -202,6 +202,9 @@ static void on_tick(uv_timer_t *timer) {
         link_fail(link, COROLLA_TIMEOUT, "the peer took nothing for %u ms, and memory to send is short", config->message_ms);
         return;
     }
+    uint64_t silence_ends_us = link->received_us + (uint64_t)config->dead_ms * 1000;
+    if (!link->paused && !loop_was_late && silence_ends_us < now + (uint64_t)config->ping_ms * 1000) /* looks when it ends, not up to a ping later */
+        uv_timer_start(&link->timer, on_tick, silence_ends_us > now ? (silence_ends_us - now) / 1000 + 1 : 1, config->ping_ms);
     send_keep_up(&link->streams, now, (uint64_t)config->message_ms * 1000);
     streams_tick(&link->streams);
     if (link->net->watching) uv_async_send(&link->net->wake); /* the system may have memory again: nobody tells us that */

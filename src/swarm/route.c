@@ -16,29 +16,28 @@
 #define HOP_NS 300000            /* handing over hidden states: queues, encryption, system calls; measured on loopback */
 #define BLOCK_US_UNKNOWN 3000.0f /* for a server that has not measured itself: as slow as a small computer */
 #define RTT_US_UNKNOWN 100000    /* between continents: who was not measured does not win over who is known to be near */
-#define PART_NS_MIN 1000         /* bounds for what servers claim: no claim is fast enough to be free */
-#define PART_NS_MAX 10000000000  /* and what is slower is as bad; so no sum overflows */
+#define PART_NS_MIN 1000         /* no claim is fast enough to be free */
 #define SERVERS_MAX 1000000      /* indices have 32 bits, and three are no servers */
+#define INEXACT (1u << 31)       /* in a key that orders places: more than any block */
+#define KEY_BYTES 12
 #define TEXT_MAX 160
 
 /* ---- what the parts cost --------------------------------------------------------------------------------------- */
 
-static uint64_t bounded(uint64_t ns) { return ns < PART_NS_MAX ? ns : PART_NS_MAX; }
+static uint64_t bounded(uint64_t ns) { return ns < ROUTE_PART_NS_MAX ? ns : ROUTE_PART_NS_MAX; }
 
 uint64_t route_block_ns(const struct route_server *server, enum route_goal goal) {
     bool is_long = goal == ROUTE_MOST_THROUGHPUT && server->prefill_block_us > 0;
     float us = is_long ? server->prefill_block_us : server->decode_block_us;
     double ns = 1e3 * (double)(us > 0 ? us : BLOCK_US_UNKNOWN);
     if (goal == ROUTE_MOST_THROUGHPUT) ns *= ROUTE_LONG_TOKENS;
-    if (!(ns < (double)PART_NS_MAX)) return PART_NS_MAX;
+    if (!(ns < (double)ROUTE_PART_NS_MAX)) return ROUTE_PART_NS_MAX;
     return ns < PART_NS_MIN ? PART_NS_MIN : (uint64_t)ns;
 }
 
 uint64_t route_hop_ns(const struct route_server *server) {
     return HOP_NS + bounded((uint64_t)server->queue_us * 1000) + bounded((uint64_t)server->penalty_us * 1000);
 }
-
-uint64_t route_half_ns(uint32_t rtt_us) { return bounded((uint64_t)rtt_us * 500); }
 
 uint64_t route_way_ns(const struct route_server *server) { return route_half_ns(server->rtt_us == 0 ? RTT_US_UNKNOWN : server->rtt_us); }
 
@@ -60,12 +59,18 @@ static enum corolla_status server_usable(const struct route_request *request, co
     return COROLLA_OK;
 }
 
+struct place { /* of a server in the order of the search */
+    uint64_t arithmetic_class;
+    uint32_t begin; /* with INEXACT when the server is */
+    uint32_t server;
+};
 struct swarm { /* the servers of a request */
     const struct route_request *request;
     const struct route_server *servers;
     uint32_t n;
-    const struct route_server **usable; /* exact ones first, by class; within a class by their first block */
+    struct place *usable; /* [n_usable]: by class, the exact ones of a class first, then by first block */
     uint32_t n_usable;
+    uint32_t *numbers; /* [n]: where in `usable`, or SERVER_NONE */
 };
 
 /* The first run of blocks from `from` on that nobody has; false when there is none. */
@@ -74,7 +79,8 @@ static bool first_gap(const struct swarm *w, uint32_t from, uint32_t *out_begin,
     for (; block < n_blocks; block++) {
         bool held = false;
         for (uint32_t i = 0; i < w->n_usable && !held; i++) {
-            held = w->usable[i]->begin <= block && block < w->usable[i]->end;
+            const struct route_server *server = &w->servers[w->usable[i].server];
+            held = server->begin <= block && block < server->end;
         }
         if (!held && begin == n_blocks) begin = block;
         if (held && begin < n_blocks) break;
@@ -154,21 +160,48 @@ static enum corolla_status refuse_inexact(const struct swarm *w, const struct ro
 
 /* ---- choosing -------------------------------------------------------------------------------------------------- */
 
-static int by_group(const void *a, const void *b) {
-    const struct route_server *x = *(const struct route_server *const *)a, *y = *(const struct route_server *const *)b;
-    if (x->exact != y->exact) return x->exact ? -1 : 1;
-    if (x->exact && x->arithmetic_class != y->arithmetic_class) return x->arithmetic_class < y->arithmetic_class ? -1 : 1;
-    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
-    return (x > y) - (x < y);
+/* Of the key that orders places, from the least byte on. */
+static uint8_t key_byte(const struct place *place, unsigned byte) {
+    return (uint8_t)(byte < 4 ? place->begin >> 8 * byte : place->arithmetic_class >> 8 * (byte - 4));
+}
+
+/* Copies them in the order of one byte of their keys, else in the order they are in; false: all have the same, nothing is copied. */
+static bool sort_by_byte(const struct place *places, struct place *out_sorted, uint32_t n, unsigned byte) {
+    uint32_t at[UINT8_MAX + 1] = {0}, sum = 0;
+    for (uint32_t i = 0; i < n; i++) at[key_byte(&places[i], byte)]++;
+    if (at[key_byte(&places[0], byte)] == n) return false;
+    for (unsigned value = 0; value <= UINT8_MAX; value++) {
+        uint32_t count = at[value];
+        at[value] = sum;
+        sum += count;
+    }
+    for (uint32_t i = 0; i < n; i++) out_sorted[at[key_byte(&places[i], byte)]++] = places[i];
+    return true;
+}
+
+/* By radix: a quarter of the time that comparing takes. */
+static void sort_places(struct place *places, struct place *spare, uint32_t n) {
+    for (unsigned byte = 0; byte < KEY_BYTES && n > 0; byte++)
+        if (sort_by_byte(places, spare, n, byte)) memcpy(places, spare, n * sizeof *places);
 }
 
 static bool swarm_init(struct swarm *w) {
     w->usable = calloc(w->n + (size_t)1, sizeof *w->usable);
-    if (w->usable == NULL) return false;
-    for (uint32_t i = 0; i < w->n; i++)
-        if (server_usable(w->request, &w->servers[i]) == COROLLA_OK) w->usable[w->n_usable++] = &w->servers[i];
-    qsort(w->usable, w->n_usable, sizeof(const struct route_server *), by_group);
-    return true;
+    w->numbers = calloc(w->n + (size_t)1, sizeof *w->numbers);
+    struct place *spare = calloc(w->n + (size_t)1, sizeof *spare);
+    bool done = w->usable != NULL && w->numbers != NULL && spare != NULL;
+    for (uint32_t i = 0; done && i < w->n; i++) {
+        const struct route_server *server = &w->servers[i];
+        w->numbers[i] = SERVER_NONE;
+        if (server_usable(w->request, server) != COROLLA_OK) continue;
+        w->usable[w->n_usable++] = (struct place){.arithmetic_class = server->exact ? server->arithmetic_class : 0,
+                                                  .begin = server->begin | (server->exact ? 0 : INEXACT),
+                                                  .server = i};
+    }
+    sort_places(w->usable, spare, w->n_usable);
+    for (uint32_t i = 0; i < w->n_usable; i++) w->numbers[w->usable[i].server] = i;
+    free(spare);
+    return done;
 }
 
 static void search_group(const struct swarm *w, struct search *s, uint32_t begin, uint32_t end) {
@@ -180,12 +213,15 @@ static void search_group(const struct swarm *w, struct search *s, uint32_t begin
         search_least_time(s);
 }
 
+static bool of_one_group(const struct place *a, const struct place *b) {
+    return a->arithmetic_class == b->arithmetic_class && (a->begin & INEXACT) == (b->begin & INEXACT);
+}
+
 /* The best chain of exact servers of one class, over all classes. */
 static void search_exact(const struct swarm *w, struct search *s) {
-    for (uint32_t begin = 0, end; begin < w->n_usable && w->usable[begin]->exact; begin = end) {
-        for (end = begin + 1; end < w->n_usable; end++)
-            if (!w->usable[end]->exact || w->usable[end]->arithmetic_class != w->usable[begin]->arithmetic_class) break;
-        search_group(w, s, begin, end);
+    for (uint32_t begin = 0, end; begin < w->n_usable; begin = end) {
+        for (end = begin + 1; end < w->n_usable && of_one_group(&w->usable[begin], &w->usable[end]); end++) continue;
+        if ((w->usable[begin].begin & INEXACT) == 0) search_group(w, s, begin, end);
     }
 }
 
@@ -193,7 +229,7 @@ static void describe(const struct swarm *w, const struct search *s, bool exact, 
     out->n_hops = s->n_best;
     for (uint32_t i = 0; i < s->n_best; i++) {
         out->hops[i] = s->best_hops[i];
-        out->hops[i].server = (uint32_t)(w->usable[s->best_hops[i].server] - w->servers);
+        out->hops[i].server = w->usable[s->best_hops[i].server].server;
     }
     out->exact = exact;
     out->proven = s->proven;
@@ -234,11 +270,12 @@ enum corolla_status route_find(const struct route_request *request, const struct
     if (!swarm_init(&w))
         err_set(err, status, "out of memory for a chain of %zu servers", n);
     else
-        status = search_init(&s, request, w.usable, w.n_usable, err);
+        status = search_init(&s, request, servers, w.n, w.numbers, w.n_usable, err);
     if (status == COROLLA_OK) {
         status = choose(&w, &s, out_route, err);
         search_release(&s);
     }
     free(w.usable);
+    free(w.numbers);
     return status;
 }

@@ -25,8 +25,9 @@
 
 #include "wire/record.h"
 
-#define ROUTE_SPREAD 0.004    /* near ties within this share are as good as ties: 1.00 of the best when written with two decimals */
-#define ROUTE_LONG_TOKENS 256 /* of a long step: what a server takes from one session in one turn */
+#define ROUTE_SPREAD 0.004            /* near ties within this share are as good as ties: 1.00 of the best when written with two decimals */
+#define ROUTE_PART_NS_MAX 10000000000 /* of what servers claim: what is slower is as bad, and no sum overflows */
+#define ROUTE_LONG_TOKENS 256         /* of a long step: what a server takes from one session in one turn */
 
 /* What a server said of itself, what the client measured of the way to it, and what the client holds against it. */
 struct route_server {
@@ -79,7 +80,10 @@ enum corolla_status route_find(const struct route_request *request, const struct
                                struct corolla_error *err);
 
 /* The parts of the cost, each within bounds whatever a server claims. */
-uint64_t route_half_ns(uint32_t rtt_us); /* half a round trip */
+static inline uint64_t route_half_ns(uint32_t rtt_us) { /* half a round trip */
+    uint64_t ns = (uint64_t)rtt_us * 500;
+    return ns < ROUTE_PART_NS_MAX ? ns : ROUTE_PART_NS_MAX;
+}
 uint64_t route_block_ns(const struct route_server *server, enum route_goal goal);
 uint64_t route_hop_ns(const struct route_server *server);
 uint64_t route_way_ns(const struct route_server *server);                                  /* between client and server */

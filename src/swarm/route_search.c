@@ -27,77 +27,95 @@ static double spread(uint64_t seed, const struct route_server *server) {
     return 1 + ROUTE_SPREAD * (1 - pow(u, 1 + (double)server->sessions));
 }
 
-static void set_costs(struct search *s, const struct route_request *request, const struct route_server *const *servers) {
-    for (uint32_t i = 0; i < s->n; i++) {
-        double factor = spread(request->seed, servers[i]);
-        s->candidates[i] = (struct candidate){.block = factor * (double)route_block_ns(servers[i], request->goal),
-                                              .hop = factor * (double)route_hop_ns(servers[i]),
-                                              .way = factor * (double)route_way_ns(servers[i]),
-                                              .begin = servers[i]->begin,
-                                              .end = servers[i]->end};
-    }
+static struct candidate candidate_of(const struct route_request *request, const struct route_server *server) {
+    double factor = spread(request->seed, server);
+    double hop = factor * (double)route_hop_ns(server), way = factor * (double)route_way_ns(server);
+    return (struct candidate){.block = factor * (double)route_block_ns(server, request->goal),
+                              .hop = hop,
+                              .way = way,
+                              .entry_min = hop + way,
+                              .gain_max = -INFINITY,
+                              .begin = server->begin,
+                              .end = server->end};
 }
 
 /* ---- measured ways --------------------------------------------------------------------------------------------- */
 
-struct directory { /* digest -> server: open addressing; small, since it is asked a hundred thousand times */
+struct directory { /* digest -> number: open addressing; small, since it is asked a hundred thousand times */
     uint32_t *slots;
     uint64_t *ids; /* [n] */
-    unsigned bits;
+    size_t mask;
     uint64_t seed; /* so that nobody can choose digests that collide */
 };
 
 static uint32_t *slot_of(const struct directory *d, uint64_t id) {
-    size_t mask = ((size_t)1 << d->bits) - 1, at = (size_t)mix(id ^ d->seed) & mask;
-    while (d->slots[at] != SERVER_NONE && d->ids[d->slots[at]] != id) at = (at + 1) & mask;
+    size_t at = (size_t)mix(id ^ d->seed) & d->mask;
+    while (d->slots[at] != SERVER_NONE && d->ids[d->slots[at]] != id) at = (at + 1) & d->mask;
     return &d->slots[at];
 }
 
-static void add_ways(struct search *s, const struct directory *d, const struct route_server *server, uint32_t from) {
-    uint32_t n_rtts = server->n_rtts < RECORD_RTTS_MAX ? server->n_rtts : RECORD_RTTS_MAX;
-    uint32_t begin = s->ways_begin[from], end = begin;
-    for (uint32_t i = 0; i < n_rtts; i++) {
-        uint32_t to = *slot_of(d, server->rtts[i].node);
-        bool known = to == SERVER_NONE || to == from;
-        for (uint32_t k = begin; k < end && !known; k++) known = s->ways[k].to == to;
-        if (known) continue;
-        struct measured measured = {.to = to, .way = (double)route_half_ns(server->rtts[i].rtt_us)};
-        measured.gain = s->candidates[to].way - measured.way;
-        uint32_t at = end++;
-        for (; at > begin && s->ways[at - 1].gain < measured.gain; at--) s->ways[at] = s->ways[at - 1];
-        s->ways[at] = measured;
-    }
-    s->ways_begin[from + 1] = end;
-}
-
-static bool directory_init(struct directory *d, const struct route_server *const *servers, uint32_t n, uint64_t seed) {
-    *d = (struct directory){.bits = 1, .seed = mix(seed)};
-    while ((size_t)1 << d->bits < (size_t)n * 2) d->bits++;
-    d->slots = malloc(sizeof *d->slots << d->bits);
-    d->ids = calloc(n + (size_t)1, sizeof *d->ids);
+static bool directory_init(struct directory *d, uint32_t n, uint64_t seed) {
+    size_t size = 2;
+    while (size < (size_t)n * 2) size *= 2;
+    *d = (struct directory){.mask = size - 1, .seed = mix(seed)};
+    d->slots = malloc(size * sizeof *d->slots);
+    d->ids = malloc((n + (size_t)1) * sizeof *d->ids);
     if (d->slots == NULL || d->ids == NULL) return false;
-    memset(d->slots, 0xff, sizeof *d->slots << d->bits); /* SERVER_NONE */
-    for (uint32_t i = 0; i < n; i++) {
-        d->ids[i] = servers[i]->id;
-        uint32_t *slot = slot_of(d, servers[i]->id);
-        if (*slot == SERVER_NONE) *slot = i;
-    }
+    memset(d->slots, 0xff, size * sizeof *d->slots); /* SERVER_NONE */
     return true;
 }
 
-static bool set_ways(struct search *s, const struct route_request *request, const struct route_server *const *servers) {
+static void directory_add(struct directory *d, uint64_t id, uint32_t number) {
+    d->ids[number] = id;
+    uint32_t *slot = slot_of(d, id);
+    if (*slot == SERVER_NONE) *slot = number;
+}
+
+static void set_ways(struct search *s, const struct directory *d, const struct route_server *server, uint32_t from) {
+    uint32_t n_rtts = server->n_rtts < RECORD_RTTS_MAX ? server->n_rtts : RECORD_RTTS_MAX, n = 0;
+    struct measured *ways = s->ways[from];
+    double gain_max = -INFINITY;
+    for (uint32_t i = 0; i < n_rtts; i++) {
+        uint32_t to = *slot_of(d, server->rtts[i].node);
+        bool known = to == SERVER_NONE || to == from;
+        for (uint32_t k = 0; k < n && !known; k++) known = ways[k].to == to;
+        if (known) continue;
+        ways[n] = (struct measured){.to = to, .rtt_us = server->rtts[i].rtt_us};
+        double way = search_way(ways[n++]);
+        struct candidate *c = &s->candidates[to];
+        if (c->way - way > gain_max) gain_max = c->way - way;
+        if (c->hop + way < c->entry_min) c->entry_min = c->hop + way;
+    }
+    while (n < RECORD_RTTS_MAX) ways[n++].to = SERVER_NONE;
+    s->candidates[from].gain_max = gain_max;
+}
+
+/* In the order in which the servers lie in memory: waiting for it is what takes long. */
+static bool read_servers(struct search *s, const struct route_request *request, const struct route_server *servers, uint32_t n,
+                         const uint32_t *numbers) {
     struct directory d;
-    bool done = directory_init(&d, servers, s->n, request->seed);
-    for (uint32_t i = 0; done && i < s->n; i++) add_ways(s, &d, servers[i], i);
+    bool done = directory_init(&d, s->n, request->seed);
+    for (uint32_t i = 0; done && i < n; i++) {
+        if (numbers[i] == SERVER_NONE) continue;
+        s->candidates[numbers[i]] = candidate_of(request, &servers[i]);
+        directory_add(&d, servers[i].id, numbers[i]);
+    }
+    for (uint32_t i = 0; done && i < n; i++)
+        if (numbers[i] != SERVER_NONE) set_ways(s, &d, &servers[i], numbers[i]);
     free(d.slots);
     free(d.ids);
     return done;
 }
 
+const struct measured *search_measured(const struct search *s, uint32_t from, uint32_t to) {
+    for (uint32_t k = 0; k < RECORD_RTTS_MAX && s->ways[from][k].to != SERVER_NONE; k++)
+        if (s->ways[from][k].to == to) return &s->ways[from][k];
+    return NULL;
+}
+
 double search_between(const struct search *s, uint32_t from, uint32_t to) {
-    for (uint32_t k = s->ways_begin[from]; k < s->ways_begin[from + 1]; k++)
-        if (s->ways[k].to == to) return s->ways[k].way;
-    return s->candidates[from].way + s->candidates[to].way;
+    const struct measured *measured = search_measured(s, from, to);
+    return measured != NULL ? search_way(*measured) : s->candidates[from].way + s->candidates[to].way;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------ */
@@ -106,8 +124,7 @@ static bool allocate(struct search *s) {
     size_t cells;
     if (!size_mul(s->n, s->n_blocks, &cells)) return false;
     s->candidates = calloc(s->n + (size_t)1, sizeof *s->candidates);
-    s->ways_begin = calloc(s->n + (size_t)1, sizeof *s->ways_begin);
-    s->ways = calloc(s->n + (size_t)1, RECORD_RTTS_MAX * sizeof *s->ways);
+    s->ways = calloc(s->n + (size_t)1, sizeof *s->ways);
     s->path = calloc(s->n_blocks, sizeof *s->path);
     s->at = calloc(s->n + (size_t)1, sizeof *s->at);
     s->next = calloc(s->n + (size_t)1, sizeof *s->next);
@@ -115,18 +132,16 @@ static bool allocate(struct search *s) {
     s->only = calloc(s->n_blocks, sizeof *s->only);
     s->first = calloc(s->n_blocks, sizeof *s->first);
     s->after = calloc(s->n + (size_t)1, sizeof *s->after);
+    s->rest = calloc(s->n_blocks + (size_t)1, sizeof *s->rest);
     s->active = calloc(s->n + (size_t)1, sizeof *s->active);
-    return s->candidates && s->ways_begin && s->ways && s->path && s->at && s->next && s->from && s->only && s->first && s->after &&
-           s->active;
+    return s->candidates && s->ways && s->path && s->at && s->next && s->from && s->only && s->first && s->after && s->active && s->rest;
 }
 
-enum corolla_status search_init(struct search *s, const struct route_request *request, const struct route_server *const *servers,
-                                uint32_t n, struct corolla_error *err) {
+enum corolla_status search_init(struct search *s, const struct route_request *request, const struct route_server *servers,
+                                uint32_t n_servers, const uint32_t *numbers, uint32_t n, struct corolla_error *err) {
     *s = (struct search){.n = n, .n_blocks = request->n_blocks, .best = INFINITY, .best_slowest = INFINITY, .proven = true};
     s->work_left = WORK_MAX;
-    bool allocated = allocate(s);
-    if (allocated) set_costs(s, request, servers);
-    if (!allocated || !set_ways(s, request, servers)) {
+    if (!allocate(s) || !read_servers(s, request, servers, n_servers, numbers)) {
         search_release(s);
         return err_set(err, COROLLA_NOMEM, "out of memory for a chain over %u blocks of %u servers", request->n_blocks, n);
     }
@@ -136,7 +151,6 @@ enum corolla_status search_init(struct search *s, const struct route_request *re
 
 void search_release(struct search *s) {
     free(s->candidates);
-    free(s->ways_begin);
     free(s->ways);
     free(s->path);
     free(s->at);
@@ -146,6 +160,7 @@ void search_release(struct search *s) {
     free(s->first);
     free(s->after);
     free(s->active);
+    free(s->rest);
 }
 
 void search_offer(struct search *s, const struct route_hop *hops, uint32_t n_hops, double cost, double slowest) {

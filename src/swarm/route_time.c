@@ -4,6 +4,9 @@
  *            Ways that are not measured are a sum of a sender's part and a receiver's part, so one sender is the cheapest for all
  *            receivers; only those that it measured itself (at most RECORD_RTTS_MAX) look for another one. Measured ways are then tried one
  *            by one, skipping those that are too dear to help anybody.
+ * The sketch is a first walk over the best server of each first block, by estimates alone. Its chain is near the best one at a hundredth
+ *            of the work, so that from then on most prefixes are dropped: those that cost as much as a chain at hand, even if the other
+ *            blocks had the fastest servers and no ways. So are the servers that even a chain without other ways cannot afford to enter.
  * Branching  The walk may come back to a server, which a chain may not. Then it is only a bound from below. For a server that comes back
  *            and a block in the middle of what others do meanwhile, a chain either has this block done by the server, or uses the
  *            server only in front of it, or only behind it: three smaller problems, dropped once their bound is no better than the
@@ -24,8 +27,7 @@
 
 static bool serves(const struct search *s, uint32_t server, uint32_t block) {
     const struct candidate *c = &s->candidates[server];
-    if (server < s->group_begin || server >= s->group_end) return false;
-    return c->begin <= block && block < c->end && (s->only[block] == SERVER_NONE || s->only[block] == server);
+    return server >= s->allowed_begin && server < s->allowed_end && c->begin <= block && block < c->end;
 }
 
 static double entry_cost(const struct search *s, uint32_t server) {
@@ -34,12 +36,20 @@ static double entry_cost(const struct search *s, uint32_t server) {
 
 /* ---- the walk -------------------------------------------------------------------------------------------------- */
 
-static void sort_by_begin(struct search *s) {
-    memset(s->first, 0xff, s->n_blocks * sizeof *s->first);           /* SERVER_NONE */
-    for (uint32_t i = s->group_end; i-- > s->group_begin;) {          /* from behind: each list is in order */
-        if (s->candidates[i].begin >= s->candidates[i].end) continue; /* narrowed to nothing */
-        s->after[i] = s->first[s->candidates[i].begin];
-        s->first[s->candidates[i].begin] = i;
+/* What a block costs with this server when it does its whole span, reached and left by estimated ways. */
+static double block_share(const struct candidate *c) { return c->block + (c->hop + 2 * c->way) / (c->end - c->begin); }
+
+/* Those that can be of use, in a list for each first block; for a sketch only the best of each list. Who is left out may still be
+ * entered by a measured way, but hands over to nobody. */
+static void list_servers(struct search *s) {
+    memset(s->first, 0xff, s->n_blocks * sizeof *s->first);  /* SERVER_NONE */
+    for (uint32_t i = s->group_end; i-- > s->group_begin;) { /* from behind: each list is in order */
+        const struct candidate *c = &s->candidates[i];
+        if (c->begin >= c->end || s->rest[0] + c->entry_min >= s->best) continue; /* narrowed to nothing, or too dear */
+        uint32_t *first = &s->first[c->begin];
+        if (s->sketching && *first != SERVER_NONE && block_share(c) >= block_share(&s->candidates[*first])) continue;
+        s->after[i] = s->sketching ? SERVER_NONE : *first;
+        *first = i;
     }
 }
 
@@ -65,32 +75,29 @@ static void stay_or_enter(struct search *s, uint32_t block, uint32_t sender, dou
         s->next[j] = INFINITY;
         if (!serves(s, j, block)) continue;
         double stay = s->at[j] + s->candidates[j].block, enter = base + s->candidates[j].way + entry_cost(s, j);
-        s->next[j] = stay <= enter ? stay : enter;
+        double least = stay <= enter ? stay : enter;
+        if (least >= s->limit) continue;
+        s->next[j] = least;
         from[j] = stay <= enter ? FROM_ITSELF : sender;
     }
 }
 
-static bool measures(const struct search *s, uint32_t from, uint32_t to) {
-    for (uint32_t k = s->ways_begin[from]; k < s->ways_begin[from + 1]; k++)
-        if (s->ways[k].to == to) return true;
-    return false;
-}
-
 /* The sender measured its way to `to`, so that the estimate does not hold: it stays, or enters from another one. Returns how much dearer
- * than by the estimate. */
+ * than by the estimate it may be at most. */
 static double enter_from_others(struct search *s, uint32_t block, uint32_t to, double base) {
     double least = s->at[to] + s->candidates[to].block, own = s->candidates[to].way + entry_cost(s, to);
     uint32_t from = FROM_ITSELF;
     for (uint32_t a = 0; a < s->n_active; a++) {
         uint32_t i = s->active[a];
         double enter = s->at[i] + s->candidates[i].way + own;
-        if (enter >= least || measures(s, i, to)) continue;
+        if (enter >= least || search_measured(s, i, to) != NULL) continue;
         least = enter;
         from = i;
     }
-    s->next[to] = least;
+    bool within = least < s->limit;
+    s->next[to] = within ? least : INFINITY;
     s->from[(size_t)block * s->n + to] = from;
-    return least - (base + own);
+    return (within ? least : s->limit) - (base + own);
 }
 
 /* Against the estimate a measured way is better by its gain, a sender dearer by (its prefix - base): who is not better than
@@ -98,12 +105,12 @@ static double enter_from_others(struct search *s, uint32_t block, uint32_t to, d
 static void enter_by_measured_ways(struct search *s, uint32_t block, double base, double slack) {
     for (uint32_t a = 0; a < s->n_active; a++) {
         uint32_t i = s->active[a];
-        double loss = s->at[i] - base - slack;
-        for (uint32_t k = s->ways_begin[i]; k < s->ways_begin[i + 1] && s->ways[k].gain > loss; k++) {
-            uint32_t j = s->ways[k].to;
+        if (s->candidates[i].gain_max <= s->at[i] - base - slack) continue;
+        for (uint32_t k = 0; k < RECORD_RTTS_MAX && s->ways[i][k].to != SERVER_NONE; k++) {
+            uint32_t j = s->ways[i][k].to;
             if (!serves(s, j, block)) continue;
-            double cost = s->at[i] + s->ways[k].way + entry_cost(s, j);
-            if (cost >= s->next[j]) continue;
+            double cost = s->at[i] + search_way(s->ways[i][k]) + entry_cost(s, j);
+            if (cost >= s->next[j] || cost >= s->limit) continue;
             s->next[j] = cost;
             s->from[(size_t)block * s->n + j] = i;
         }
@@ -113,9 +120,10 @@ static void enter_by_measured_ways(struct search *s, uint32_t block, double base
 static void hand_over(struct search *s, uint32_t block, uint32_t sender) {
     double base = s->at[sender] + s->candidates[sender].way, slack = 0;
     stay_or_enter(s, block, sender, base);
-    for (uint32_t k = s->ways_begin[sender]; k < s->ways_begin[sender + 1]; k++) {
-        if (!serves(s, s->ways[k].to, block)) continue;
-        double dearer = enter_from_others(s, block, s->ways[k].to, base);
+    if (s->sketching) return;
+    for (uint32_t k = 0; k < RECORD_RTTS_MAX && s->ways[sender][k].to != SERVER_NONE; k++) {
+        if (!serves(s, s->ways[sender][k].to, block)) continue;
+        double dearer = enter_from_others(s, block, s->ways[sender][k].to, base);
         if (dearer > slack) slack = dearer;
     }
     enter_by_measured_ways(s, block, base, slack);
@@ -131,9 +139,13 @@ static bool walk_block(struct search *s, uint32_t block) {
         s->active[kept++] = i;
     }
     s->n_active = kept;
+    bool any = s->only[block] == SERVER_NONE;
+    s->allowed_begin = any ? s->group_begin : s->only[block];
+    s->allowed_end = any ? s->group_end : s->only[block] + 1;
     s->work_left -= kept < s->work_left ? kept : s->work_left;
     uint32_t sender = block == 0 ? FROM_CLIENT : cheapest_sender(s);
     if (sender == SERVER_NONE) return false;
+    s->limit = s->best - s->rest[block + 1];
     if (sender == FROM_CLIENT)
         stay_or_enter(s, block, FROM_CLIENT, 0);
     else
@@ -159,7 +171,7 @@ static void trace_back(struct search *s, uint32_t last) {
 
 /* The cheapest walk through all blocks into s->path, and its cost; INFINITY: there is none. */
 static double walk(struct search *s) {
-    sort_by_begin(s);
+    list_servers(s);
     s->n_active = 0;
     for (uint32_t block = 0; block < s->n_blocks; block++)
         if (!walk_block(s, block)) return INFINITY;
@@ -237,8 +249,28 @@ static void branch(struct search *s, uint32_t depth) {
     s->candidates[server].begin = begin;
 }
 
+/* The rest of a chain behind each boundary, with the fastest server for each block and neither hops nor ways. */
+static void set_rest(struct search *s) {
+    for (uint32_t block = 0; block < s->n_blocks; block++) s->rest[block] = INFINITY;
+    for (uint32_t i = s->group_begin; i < s->group_end; i++) {
+        const struct candidate *c = &s->candidates[i];
+        for (uint32_t block = c->begin; block < c->end; block++)
+            if (c->block < s->rest[block]) s->rest[block] = c->block;
+    }
+    for (uint32_t block = s->n_blocks - 1; block-- > 0;) s->rest[block] += s->rest[block + 1];
+}
+
+static void sketch(struct search *s) {
+    s->sketching = true;
+    if (walk(s) < INFINITY) offer_walk(s);
+    s->sketching = false;
+}
+
 void search_least_time(struct search *s) {
     s->too_long = false;
+    set_rest(s);
+    if (!(s->rest[0] < INFINITY)) return; /* nobody has some block */
+    sketch(s);
     branch(s, 0);
     if (s->n_best > 0 || !s->too_long) return;
     s->hop_extra = FEWEST_HOPS_NS;

@@ -205,13 +205,14 @@ class Serve(Case):
     def test_a_signal_while_a_session_runs_ends_the_server_and_tells_the_client(self):
         model = self.tiny_model(n_ctx=65536)
         servers = self.serve(model, "0:2", "2:5", flags=("--cache-tokens", "65536"))
-        client = subprocess.Popen([COROLLA, "run", str(model), "--no-lan", "-p", "the thing", "-n", "60000", "--temp", "0", *joins(servers)],
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
+        client = subprocess.Popen([COROLLA, "run", str(model), "--no-lan", "-p", "the thing", "-n", "60000", "--temp", "0", "--wait", "1",
+                                   *joins(servers)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client"))
         client.stdout.read(10)
         self.assertEqual(servers[1].stop(), 0, servers[1].log())  # it waits for a while, and nobody takes its place
         self.assertIn("leaving: 1 session goes on elsewhere", servers[1].log())
         _, errors = client.communicate(timeout=DEADLINE)
         self.assertEqual(client.returncode, 1, errors)
+        self.assertIn("waiting for a server with blocks 2:5", errors.decode())
         self.assertEqual(errors.decode().count("corolla: "), 1, errors)
         self.assertEqual(servers[0].stop(), 0, servers[0].log())
 
