@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "client/remote.h"
 
@@ -67,6 +68,7 @@ void hop_fail(struct remote_hop *hop, enum corolla_status status, const char *re
     if (!hop->down) {
         err_set(&hop->error, status, "%s", message);
         hop->reason = reason;
+        log_debug("hop_down reason=\"%s\" why=\"%s\"", reason, message);
     }
     hop->down = true;
     pthread_cond_broadcast(&hop->remote->changed);

@@ -58,11 +58,13 @@ struct peer *peers_get(struct peers *peers, const struct node_ref *ref) {
 
 void peer_note(struct peer *peer, enum corolla_status status) {
     uint64_t ban_ms = 0, now_us = clock_us();
-    bool again = status != COROLLA_OK && peer->banned_until_us > now_us; /* of the same trouble: that is one strike */
+    bool again = status != COROLLA_OK && status != COROLLA_NO_SESSION &&
+                 peer->banned_until_us > now_us; /* of the same trouble: that is one strike */
     peer->banned_us = now_us;
     if (again) return;
     switch (status) {
-    case COROLLA_OK: peer->strikes = 0; break;
+    case COROLLA_OK:
+    case COROLLA_NO_SESSION: peer->strikes = 0; break; /* it was restarted, and is there again */
     case COROLLA_BUSY:
     case COROLLA_NO_CACHE:
     case COROLLA_NOT_SERVED:

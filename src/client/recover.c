@@ -35,7 +35,7 @@ struct loss { /* for the report */
 struct recovery {
     struct remote *remote;
     const struct session_run *run;
-    uint64_t start_us, deadline_us;
+    uint64_t deadline_us;
     bool told_waiting;
     uint32_t n_losses;
     struct loss losses[HOPS_MAX];
@@ -129,7 +129,7 @@ static void blame_lost(struct remote *remote) {
     for (uint32_t i = 0; i < chain->n_hops; i++) {
         struct remote_hop *hop = chain->hops[i];
         bool down = hop_down(remote, hop);
-        if (down && !hop->blamed) hop_blame(remote, hop, hop->error.status);
+        if (down && (!hop->blamed || hop->error.status == COROLLA_NO_SESSION)) hop_blame(remote, hop, hop->error.status);
         hop->blamed = down;
     }
 }
@@ -314,7 +314,7 @@ static void report(struct recovery *r) {
                                       .end = r->losses[i].end,
                                       .reason = r->losses[i].reason,
                                       .position = remote->base.position,
-                                      .pause_ms = (double)(clock_us() - r->start_us) / 1000,
+                                      .pause_ms = (double)(clock_us() - remote->landed_us) / 1000,
                                       .exact = exact};
         snprintf(event.node, sizeof event.node, "%s", r->losses[i].node);
         tell(r, &event);
@@ -338,7 +338,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
         all_there = false;
     }
     if (!all_there) {
-        if (!again) blame_lost(remote);
+        blame_lost(remote);
         enum corolla_status status = replace_lost(r, &begin, &end, err);
         if (status != COROLLA_OK && r->late != NULL) { /* better a slow one than none */
             pthread_mutex_lock(&remote->peers->lock);
@@ -366,8 +366,8 @@ static bool is_fatal(const struct remote *remote) {
 }
 
 enum corolla_status recover(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
-    struct recovery r = {.remote = remote, .run = run, .start_us = clock_us()};
-    r.deadline_us = r.start_us + (uint64_t)remote->swarm->wait_ms * 1000;
+    struct recovery r = {.remote = remote, .run = run};
+    r.deadline_us = clock_us() + (uint64_t)remote->swarm->wait_ms * 1000;
     struct corolla_error first = *err;
     handover_end(remote);
     note_cuts(&r);

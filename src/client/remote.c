@@ -83,6 +83,7 @@ static enum corolla_status land(struct remote *remote, const struct session_run 
     }
     if (finite) {
         session->position = flight->position + flight->n;
+        remote->landed_us = clock_us();
         return COROLLA_OK;
     }
     struct remote_hop *last = chain->hops[chain->n_hops - 1];
@@ -168,6 +169,7 @@ static void begin_run(struct remote *remote, const struct session_run *run) {
         remote->rolled = run->position;
         remote->dirty = false;
     }
+    remote->landed_us = clock_us();
     session->position = run->position; /* what the hops keep for certain until results come */
     for (uint32_t i = 0; i < remote->chain.n_hops; i++) remote->chain.hops[i]->ahead = 0;
 }
@@ -223,8 +225,7 @@ static void remote_close(struct corolla_session *session) {
     net_post(remote->peers->net, remote_loop_close, remote);
 }
 
-static const struct session_ops remote_ops = {
-    .step = remote_step, .logits = remote_logits, .fork = remote_fork, .close = remote_close};
+static const struct session_ops remote_ops = {.step = remote_step, .logits = remote_logits, .fork = remote_fork, .close = remote_close};
 
 static enum corolla_status open_chain(struct remote *remote, const struct choice *choice, struct corolla_error *err) {
     struct remote_hop *hops[HOPS_MAX] = {NULL};

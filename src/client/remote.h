@@ -118,6 +118,7 @@ struct remote {
     /* caller only */
     struct remote_hop *hops; /* all, also lost ones; added under the lock */
     uint32_t chunk;
+    uint64_t landed_us;     /* when the last rows came, or the run began */
     bool dirty;             /* the next run raises the epoch */
     uint32_t lineage;       /* the epoch since which positions before `rolled` are as they were */
     uint32_t rolled;        /* where the run of that epoch began */

@@ -159,9 +159,10 @@ static void end_step(struct compute *c, struct step *step) {
 
 /* The rows of an item were computed. */
 static void take_item(struct compute *c, struct step *step, const struct batch_item *item) {
-    const struct lane *lane = step->lane;
+    struct lane *lane = step->lane;
     size_t values = item->n * c->n_embd;
     uint8_t *rows = rows_at(c, step, step->n_done);
+    lane->n_computed += item->n;
     if (!rows_finite(COROLLA_WIRE_F32, item->out, values)) {
         err_set(&step->error, COROLLA_INTERNAL, "blocks %u:%u gave values that are not finite at positions %u to %u", lane->begin,
                 lane->end, item->position, item->position + item->n - 1);

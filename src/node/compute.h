@@ -24,6 +24,7 @@ struct lane {             /* zeroed by its owner, then kv, kept, begin and end a
     uint32_t begin, end;
     uint32_t length;           /* positions that are filled with what the session's steps meant; compute thread, or no step is out */
     uint32_t epoch;            /* of the step that was computed last; like length */
+    uint64_t n_computed;       /* rows, each as often as it was computed; like length */
     struct step *first, *last; /* waiting */
     struct lane *prev, *next;  /* among the ready */
     bool ready, computing;

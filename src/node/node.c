@@ -25,6 +25,7 @@ void node_release_session(struct node *node, struct session *session) {
     struct lane *lane = &session->lane;
     if (!session->closed || session->n_steps > 0) return;
     if (lane->kv) { /* the host is there as long as a session in the table or a step is */
+        log_debug("session_end rows=%llu", (unsigned long long)lane->n_computed);
         kv_close(lane->kv);
         row_log_free(lane->kept);
         node->host->rows_bytes_left += session->kept_bytes;
