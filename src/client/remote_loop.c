@@ -409,8 +409,9 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     pthread_mutex_lock(&peers->lock);
     struct remote_hop *culprit = find_culprit(remote, &failed);
     describe_failure(hop, culprit, &failed, &error);
-    bool of_old = failed.has_culprit && culprit == NULL; /* it was replaced: its link ends as it should */
-    if (hop->asking)
+    bool of_old = failed.has_culprit && culprit == NULL;                                   /* it was replaced: its link ends as it should */
+    bool answers = !hop->opened || (failed.epoch == remote->epoch && !failed.has_culprit); /* OPEN or SYNC; else a step of before */
+    if (hop->asking && answers)
         hop_fail(hop, error.status, hop_reason(error.status), error.message);
     else if (of_old)
         log_debug("failure_of_replaced_hop why=\"%s\"", error.message);
