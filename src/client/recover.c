@@ -21,10 +21,10 @@
 #define REDIAL_MS 500      /* for a hop whose link ended, while others answer */
 #define REDIAL_ALL_MS 1500 /* when all links ended: it is likely to be our own network */
 #define SYNC_BASE_MS 2000  /* for a hop with a link; a turn that computes ends first */
-#define SYNC_FACTOR 20     /* times what its turn takes, by what it says of itself */
+#define SYNC_FACTOR 5      /* times what its turn takes, by what it says of itself */
 #define CHOOSE_MS 3000
 #define LOOK_AGAIN_MS 500 /* while nobody has the blocks */
-#define BUSY_MS 250       /* before a hop that was full is asked again */
+#define BUSY_MS 250       /* before what went wrong a moment ago is tried again */
 
 struct loss { /* for the report */
     char node[NODE_ID_TEXT];
@@ -41,7 +41,8 @@ struct recovery {
     struct loss losses[HOPS_MAX];
     uint32_t n_cuts; /* hops whose links ended; they may come back */
     struct remote_hop *cuts[HOPS_MAX];
-    struct remote_hop *late; /* who was too slow for a step, and is left if there is another */
+    bool stuck;              /* an earlier recovery found all hops there, and the run failed again */
+    struct remote_hop *late; /* who holds the run up, and is left if there is another */
 };
 
 void recover_raise_epoch(struct remote *remote) {
@@ -142,6 +143,23 @@ static struct remote_hop *find_late(struct remote *remote) {
     return chain->hops[chain->n_hops - 1];
 }
 
+/* All hops are there, and yet the run does not get on: who holds it up is treated as lost, if there is another one. */
+static void give_up_one(struct recovery *r, bool timed_out) {
+    struct remote *remote = r->remote;
+    pthread_mutex_lock(&remote->peers->lock);
+    r->late = timed_out || remote->suspect == NULL || remote->suspect->gone ? NULL : remote->suspect;
+    pthread_mutex_unlock(&remote->peers->lock);
+    if (timed_out) r->late = find_late(remote);
+    if (r->late == NULL) return;
+    log_info("session.late hop=\"%s\" position=%u", r->late->label, remote->base.position);
+    pthread_mutex_lock(&remote->peers->lock);
+    if (timed_out)
+        hop_fail(r->late, COROLLA_TIMEOUT, "too slow", "a step took too long");
+    else
+        hop_fail(r->late, COROLLA_PEER_LOST, "connection", "the hop before does not reach it");
+    pthread_mutex_unlock(&remote->peers->lock);
+}
+
 /* ---- others in their place ------------------------------------------------------------------------------------- */
 
 static void tell(const struct recovery *r, const struct corolla_event *event) {
@@ -190,6 +208,7 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
         hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
     if (status == COROLLA_OK && !chain_splice(remote, index, n, hops, n_new))
         status = err_set(err, COROLLA_NO_CHAIN, "a chain has at most %d servers", HOPS_MAX);
+    if (status != COROLLA_OK && status != COROLLA_CANCELLED) status = err->status = COROLLA_NO_CHAIN; /* of this try */
     if (status != COROLLA_OK) {
         hops_drop(remote, hops, n_new);
         return status;
@@ -329,13 +348,9 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
     if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err);
     bool all_there = true;
     for (uint32_t i = 0; i < remote->chain.n_hops; i++) all_there = all_there && !hop_down(remote, remote->chain.hops[i]);
-    if (all_there && timed_out) {
-        r->late = find_late(remote);
-        log_info("session.late hop=\"%s\" position=%u", r->late->label, remote->base.position);
-        pthread_mutex_lock(&remote->peers->lock);
-        hop_fail(r->late, COROLLA_TIMEOUT, "too slow", "a step took too long");
-        pthread_mutex_unlock(&remote->peers->lock);
-        all_there = false;
+    if (all_there && (timed_out || r->stuck)) {
+        give_up_one(r, timed_out);
+        all_there = r->late == NULL;
     }
     if (!all_there) {
         blame_lost(remote);
@@ -345,7 +360,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
             r->late->down = false;
             pthread_mutex_unlock(&remote->peers->lock);
             r->late = NULL;
-            return COROLLA_BUSY;
+            return rebuild(r, err);
         }
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
         if (status != COROLLA_OK && status != COROLLA_CANCELLED) wait_for_servers(r, begin, end, err);
@@ -365,17 +380,19 @@ static bool is_fatal(const struct remote *remote) {
     return fatal;
 }
 
-enum corolla_status recover(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
-    struct recovery r = {.remote = remote, .run = run};
+enum corolla_status recover(struct remote *remote, const struct session_run *run, bool stuck, struct corolla_error *err) {
+    struct recovery r = {.remote = remote, .run = run, .stuck = stuck && err->status == COROLLA_PEER_LOST};
     r.deadline_us = clock_us() + (uint64_t)remote->swarm->wait_ms * 1000;
     struct corolla_error first = *err;
     handover_end(remote);
     note_cuts(&r);
-    if (first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
+    if (stuck || first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
+    bool timed_out = first.status == COROLLA_TIMEOUT;
     for (bool again = false;; again = true) {
         struct corolla_error error = {.status = COROLLA_OK};
-        enum corolla_status status = try_once(&r, !again && first.status == COROLLA_TIMEOUT, again, &error);
+        enum corolla_status status = try_once(&r, timed_out, again, &error);
         if (status == COROLLA_OK) break;
+        timed_out = status == COROLLA_TIMEOUT;
         if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || is_fatal(remote)) {
             *err = error;
             return status;

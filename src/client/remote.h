@@ -105,6 +105,7 @@ struct remote {
     bool failed; /* the running epoch: error says why */
     bool fatal;  /* ... and it would fail again */
     struct corolla_error error;
+    struct remote_hop *suspect; /* whom the hop before did not reach the last time; NULL: nobody */
     uint32_t epoch;
     struct lane chain; /* n_hops and hops are the caller's while nothing is under way */
     struct lane spare; /* of a replay: of a recovery, or of a handover */
@@ -184,8 +185,8 @@ const char *hop_reason(enum corolla_status status);
 /* ---- recover.c, handover.c, fork.c --------------------------------------------------------------------------------------- */
 
 /* Makes the chain whole after a run failed with *err, so that the run can go on at base.position. What cannot be made whole within the
- * time that the swarm's configuration gives, or would fail again, is an error. */
-enum corolla_status recover(struct remote *remote, const struct session_run *run, struct corolla_error *err);
+ * time that the swarm's configuration gives, or would fail again, is an error. stuck: it was tried, and the run got no further. */
+enum corolla_status recover(struct remote *remote, const struct session_run *run, bool stuck, struct corolla_error *err);
 /* Forgets what is under way; answers to it are stale from now on. */
 void recover_raise_epoch(struct remote *remote);
 /* Between runs: looks for hops that leave or are slow, and moves on with their replacement. */

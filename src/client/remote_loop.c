@@ -383,7 +383,12 @@ static void step_failed(struct remote_hop *hop, struct remote_hop *culprit, cons
     case COROLLA_BUSY: /* it may go better the next time */
     case COROLLA_NOMEM:
     case COROLLA_BAD_POSITION:
-    case COROLLA_PEER_LOST: /* whether the culprit is gone is found out by asking it */ fail(remote, error, false); break;
+        fail(remote, error, false);
+        break;
+    case COROLLA_PEER_LOST: /* whether the culprit is gone is found out by asking it */
+        remote->suspect = culprit;
+        fail(remote, error, false);
+        break;
     case COROLLA_UNSUPPORTED: fail(remote, error, true); break; /* these numbers, on this wire */
     case COROLLA_FORMAT:                                        /* what came in was not finite */
         if (culprit != NULL)
