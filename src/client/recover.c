@@ -195,6 +195,10 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     uint32_t n_new = 0, begin = chain->hops[index]->begin, end = chain->hops[index + n - 1]->end;
     memcpy(old, &chain->hops[index], n * sizeof(struct remote_hop *));
     enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, hops, &n_new, err);
+    if (status != COROLLA_OK && old[0]->error.status == COROLLA_REFUSED) { /* such as a member that was revoked: no use in waiting */
+        *err = old[0]->error;
+        return COROLLA_REFUSED;
+    }
     if (status != COROLLA_OK && status != COROLLA_NOMEM)
         status = err_set(err, COROLLA_NO_CHAIN, "%s; no other server has blocks %u:%u now", old[0]->error.message, begin, end);
     if (status != COROLLA_OK) return status;
@@ -363,7 +367,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
             return rebuild(r, err);
         }
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
-        if (status != COROLLA_OK && status != COROLLA_CANCELLED) wait_for_servers(r, begin, end, err);
+        if (status != COROLLA_OK && status != COROLLA_CANCELLED && status != COROLLA_REFUSED) wait_for_servers(r, begin, end, err);
         if (status != COROLLA_OK) return status;
         r->late = NULL;
         if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err); /* they have other neighbours now */
@@ -393,7 +397,7 @@ enum corolla_status recover(struct remote *remote, const struct session_run *run
         enum corolla_status status = try_once(&r, timed_out, again, &error);
         if (status == COROLLA_OK) break;
         timed_out = status == COROLLA_TIMEOUT;
-        if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || is_fatal(remote)) {
+        if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || status == COROLLA_REFUSED || is_fatal(remote)) {
             *err = error;
             return status;
         }
