@@ -51,6 +51,12 @@ class Swarm(Nodes):
         self.clients.append(Driven(program or self.args.client, self.args.model, self.living(), env=environment))
         return self.clients[-1]
 
+    def add_spares(self):
+        """Of each span one more. Behind the opening of a session, so that its chain is the first three."""
+        for span in thirds(self.args.model):
+            self.add(span)
+        time.sleep(SETTLE_S)
+
     def hit(self, hop, number):
         self.by_node[hop.node].send_signal(number)
 
@@ -141,13 +147,13 @@ class Pauses:
 
 def measure_pauses(args, swarm):
     table = Table("what", "ms", "prefill of the span, ms", "goal", "reached")
+    client = swarm.client()
+    client.do(f"open {max(args.positions) + args.tokens + 520}")
+    swarm.add_spares()
     for n in args.positions:
-        client = swarm.client()
-        client.do(f"open {n + args.tokens + 520}")
         pauses = Pauses(args, swarm, client, n)
         for turn in range(args.rounds):
             pauses.round(turn)
-        client.close()
         pauses.fill(table)
     print(f"Medians of {args.rounds} rounds, hops in turns; all tokens as undisturbed.\n")
     table.print()
@@ -163,6 +169,7 @@ class Long:
         self.args, self.swarm = args, swarm
         self.client = swarm.client()
         self.client.do(f"open {PROMPT + args.long + 1}")
+        swarm.add_spares()
         self.fails_at = range(args.each, args.long, args.each)
 
     def prefills(self):
@@ -213,7 +220,6 @@ def measure_long(args, swarm):
     time.sleep(SETTLE_S)
     tokens, again, events = run.failing(again=True)
     must_equal(tokens, expected, "a client that starts again")
-    run.client.close()
     limit = quiet + sum(0.1 + 1.3 * of_hops[i % 3] / 1000 for i, of_hops in enumerate(prefills))
     table = Table(f"{args.long:,} tokens, a failure each {args.each}", "s", "goal", "reached")
     table.add("undisturbed", f"{quiet:.1f}", "", "")
@@ -235,7 +241,6 @@ def measure_memory(args, swarm):
     before = [machine.memory(pid, "RssAnon") for pid in pids]
     client.do(f"prefill {args.memory}")
     grown = [machine.memory(pid, "RssAnon") - b for pid, b in zip(pids, before)]
-    client.close()
     ideal = (args.memory - begin) * gguf.sizes(args.model)["n_embd"] * 4 / KIB
     table = Table(f"memory of a session, positions {begin} to {args.memory}", "KiB", "goal", "reached")
     table.add("growth of the last hop, which keeps nothing (its KV)", grown[2] / KIB, "", "")
@@ -259,8 +264,6 @@ def measure_ready(args, swarm):
             tokens[i] += answer.tokens
             ms[i] = answer.at[-1] - answer.at[0]
         ratios.append(ms[0] / ms[1])
-    for client in clients:
-        client.close()
     must_equal(tokens[0], tokens[1], "keeping nothing")
     ratios.sort()
     cost = 100 * (statistics.median(ratios) - 1)
@@ -296,15 +299,15 @@ def main():
     os.chdir(pathlib.Path(__file__).resolve().parent.parent)
     command = " ".join(["bench/recovery.py"] + sys.argv[1:])
     args = parse_arguments()
-    parts = {"pause": (measure_pauses, 2), "long": (measure_long, 2), "memory": (measure_memory, 1), "ready": (measure_ready, 1)}  # servers per span
+    parts = {"pause": measure_pauses, "long": measure_long, "memory": measure_memory, "ready": measure_ready}
     print(f"`{command}`, {machine.describe()}, {pathlib.Path(args.model).name}\n", flush=True)
-    for name, (measure, replicas) in parts.items():
+    for name, measure in parts.items():
         if args.only not in (None, name) or (name == "ready" and not args.beside):
             continue
         with tempfile.TemporaryDirectory(prefix="corolla-recovery-") as folder:
             swarm = Swarm(args, folder)
             try:
-                for span in replicas * thirds(args.model):
+                for span in thirds(args.model):
                     swarm.add(span)
                 measure(args, swarm)
             finally:
