@@ -114,6 +114,16 @@ static enum corolla_status find_lost(struct remote *remote, bool again) {
     return session_cancelled(&remote->base) ? COROLLA_CANCELLED : COROLLA_OK;
 }
 
+/* Those that are down now. The links of one network that is gone do not end at the same time. */
+static void note_cuts(struct recovery *r) {
+    const struct lane *chain = &r->remote->chain;
+    for (uint32_t i = 0; i < chain->n_hops && r->n_cuts < HOPS_MAX; i++) {
+        bool known = !hop_down(r->remote, chain->hops[i]);
+        for (uint32_t k = 0; k < r->n_cuts; k++) known = known || r->cuts[k] == chain->hops[i];
+        if (!known) r->cuts[r->n_cuts++] = chain->hops[i];
+    }
+}
+
 static void note_loss(struct recovery *r, const struct remote_hop *hop) {
     if (r->n_losses == HOPS_MAX) return;
     struct loss *loss = &r->losses[r->n_losses++];
@@ -311,26 +321,25 @@ static enum corolla_status rebuild(struct recovery *r, struct corolla_error *err
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
-/* Those that are down before anything was tried. */
-static void note_cuts(struct recovery *r) {
-    for (uint32_t i = 0; i < r->remote->chain.n_hops; i++)
-        if (hop_down(r->remote, r->remote->chain.hops[i])) r->cuts[r->n_cuts++] = r->remote->chain.hops[i];
-}
-
 /* A hop that was only cut off, and came back with its session. */
-static void note_return(struct recovery *r, struct remote_hop *hop) {
+static void note_return(struct recovery *r, const struct remote_hop *hop, const char *reason) {
     if (r->n_losses == HOPS_MAX) return;
     struct loss *loss = &r->losses[r->n_losses++];
-    *loss = (struct loss){.begin = hop->begin, .end = hop->end};
-    loss->reason = r->n_cuts == r->remote->chain.n_hops ? "own network" : "connection";
+    *loss = (struct loss){.begin = hop->begin, .end = hop->end, .reason = reason};
     node_id_format(&hop->ref.id, loss->node);
+}
+
+static void note_returns(struct recovery *r) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->n_cuts; i++) n += !r->cuts[i]->gone;
+    for (uint32_t i = 0; i < r->n_cuts; i++)
+        if (!r->cuts[i]->gone) note_return(r, r->cuts[i], n == r->remote->chain.n_hops ? "own network" : "connection");
 }
 
 static void report(struct recovery *r) {
     struct remote *remote = r->remote;
     bool exact = chain_remember(remote);
-    for (uint32_t i = 0; i < r->n_cuts; i++)
-        if (!r->cuts[i]->gone) note_return(r, r->cuts[i]);
+    note_returns(r);
     for (uint32_t i = 0; i < r->n_losses; i++) {
         struct corolla_event event = {.kind = COROLLA_EVENT_RECOVERED,
                                       .begin = r->losses[i].begin,
@@ -349,7 +358,9 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
     struct remote *remote = r->remote;
     uint32_t begin = 0, end = 0;
     recover_raise_epoch(remote);
+    note_cuts(r);
     if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err);
+    note_cuts(r);
     bool all_there = true;
     for (uint32_t i = 0; i < remote->chain.n_hops; i++) all_there = all_there && !hop_down(remote, remote->chain.hops[i]);
     if (all_there && (timed_out || r->stuck)) {
@@ -389,7 +400,6 @@ enum corolla_status recover(struct remote *remote, const struct session_run *run
     r.deadline_us = clock_us() + (uint64_t)remote->swarm->wait_ms * 1000;
     struct corolla_error first = *err;
     handover_end(remote);
-    note_cuts(&r);
     if (stuck || first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
     bool timed_out = first.status == COROLLA_TIMEOUT;
     for (bool again = false;; again = true) {
