@@ -415,7 +415,8 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     struct remote_hop *culprit = find_culprit(remote, &failed);
     describe_failure(hop, culprit, &failed, &error);
     bool of_old = failed.has_culprit && culprit == NULL; /* it was replaced: its link ends as it should */
-    bool of_step = failed.has_culprit || failed.epoch < remote->epoch; /* and no answer to SYNC, on whose stream it may come */
+    /* What is of a step is no answer to SYNC, on whose stream it may come. */
+    bool of_step = failed.has_culprit || (failed.epoch < remote->epoch && error.status != COROLLA_NO_SESSION);
     if (hop->asking && hop->opened && of_step)
         log_debug("failure_while_asking why=\"%s\"", error.message); /* the answer will say what is left */
     else if (hop->asking)

@@ -320,7 +320,7 @@ static void answer_sync(struct link *link, uint32_t stream, const struct msg_syn
     if (link->index == 1 && plan.keep_sync_answer) return;
     if (link->index == 1 && plan.forget) plan.forget = link->opened = false;
     if (!link->opened) {
-        answer_failed(link, stream, &(struct msg_failed){.status = COROLLA_NO_SESSION}, sync->session);
+        answer_failed(link, stream, &(struct msg_failed){.status = COROLLA_NO_SESSION, .epoch = sync->epoch}, sync->session);
         return;
     }
     struct msg_synced synced = {.epoch = sync->epoch, .length = link->length, .computed_epoch = link->epoch};
