@@ -3,8 +3,7 @@
  *   1. A higher epoch: what is still under way of the old one vanishes.
  *   2. SYNC to all hops: who answers still has the session, and says how far it came. Who does not is lost.
  *   3. Others are chosen for exactly the blocks of the lost ones, and opened. Nobody has them: wait, and ask again.
- *   4. The rows that the new ones lack are sent to them again by the hop before, which has kept them, or made by the client from the
- * tokens.
+ *   4. The rows that the new ones lack are sent to them again (rebuild.c).
  *   5. The run goes on where its results end; hops that had come further only send what they have kept.
  *
  * Any of these may fail in its turn: then it begins again. Caller's thread.
@@ -16,7 +15,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "client/remote.h"
-#include "swarm/repair.h"
 
 #define REDIAL_MS 500      /* for a hop whose link ended, while others answer */
 #define REDIAL_ALL_MS 1500 /* when all links ended: it is likely to be our own network */
@@ -51,26 +49,6 @@ void recover_raise_epoch(struct remote *remote) {
     remote->failed = remote->fatal = false;
     remote_drop_bodies(remote);
     pthread_mutex_unlock(&remote->peers->lock);
-}
-
-/* ---- how far the hops are -------------------------------------------------------------------------------------- */
-
-/* Positions that a hop has computed as the session has them now: what came before a rollback does not count behind it. */
-static uint32_t valid_length(const struct remote *remote, const struct remote_hop *hop) {
-    const struct msg_synced *s = &hop->synced;
-    return s->computed_epoch >= remote->lineage || s->length < remote->rolled ? s->length : remote->rolled;
-}
-
-static uint32_t kept_length(const struct remote *remote, const struct remote_hop *hop) {
-    uint32_t valid = valid_length(remote, hop);
-    return hop->synced.kept < valid ? hop->synced.kept : valid;
-}
-
-static void look_at(const struct remote *remote, struct repair_hop out[HOPS_MAX]) {
-    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
-        const struct remote_hop *hop = remote->chain.hops[i];
-        out[i] = (struct repair_hop){.down = hop_down(remote, hop), .valid = valid_length(remote, hop), .kept = kept_length(remote, hop)};
-    }
 }
 
 /* ---- who is still there ---------------------------------------------------------------------------------------- */
@@ -146,10 +124,12 @@ static void blame_lost(struct remote *remote) {
 }
 
 /* The first hop that has not computed what was waited for, while the one before has. */
-static struct remote_hop *find_late(struct remote *remote) {
-    struct lane *chain = &remote->chain;
+static struct remote_hop *find_late(const struct remote *remote) {
+    const struct lane *chain = &remote->chain;
+    struct repair_hop hops[HOPS_MAX];
+    rebuild_look(remote, hops);
     for (uint32_t i = 0; i < chain->n_hops; i++)
-        if (valid_length(remote, chain->hops[i]) <= remote->base.position) return chain->hops[i];
+        if (hops[i].valid <= remote->base.position) return chain->hops[i];
     return chain->hops[chain->n_hops - 1];
 }
 
@@ -257,7 +237,7 @@ static enum corolla_status replace_lost(struct recovery *r, uint32_t *out_begin,
     const struct lane *chain = &remote->chain;
     struct repair_hop hops[HOPS_MAX];
     uint32_t first = 0, n, before;
-    while (look_at(remote, hops), repair_next_gap(hops, chain->n_hops, &first, &n)) {
+    while (rebuild_look(remote, hops), repair_next_gap(hops, chain->n_hops, &first, &n)) {
         *out_begin = chain->hops[first]->begin;
         *out_end = chain->hops[first + n - 1]->end;
         before = chain->n_hops;
@@ -265,57 +245,6 @@ static enum corolla_status replace_lost(struct recovery *r, uint32_t *out_begin,
         if (status != COROLLA_OK) return status;
         first += n + chain->n_hops - before;
     }
-    return COROLLA_OK;
-}
-
-/* ---- what they lack -------------------------------------------------------------------------------------------- */
-
-/* To nobody behind these hops. */
-static enum corolla_status replay(struct recovery *r, const struct repair_replay *what, struct corolla_error *err) {
-    struct remote *remote = r->remote;
-    struct lane *spare = &remote->spare, *chain = &remote->chain;
-    enum corolla_status status = COROLLA_OK;
-    pthread_mutex_lock(&remote->peers->lock);
-    spare->from = what->first > 0 ? chain->hops[what->first - 1] : NULL;
-    spare->n_hops = what->n;
-    memcpy(spare->hops, &chain->hops[what->first], what->n * sizeof(struct remote_hop *));
-    pthread_mutex_unlock(&remote->peers->lock);
-    for (uint32_t next = what->begin, done = what->begin; status == COROLLA_OK && done < what->end;) {
-        if (next < what->end && spare->count < REMOTE_FLIGHTS) {
-            uint32_t rows = lane_chunk(remote, next, what->end);
-            status = lane_launch(remote, spare, next, rows, 0, 0, err);
-            next += rows;
-            continue;
-        }
-        struct flight flight;
-        status = lane_wait(remote, spare, &flight, err);
-        if (status != COROLLA_OK) break;
-        done = flight.position + flight.n;
-        if (r->run->progress != NULL) r->run->progress(r->run->user, "recovery", done - what->begin, what->end - what->begin);
-    }
-    if (status != COROLLA_OK) return status;
-    pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < what->n; i++) {
-        struct remote_hop *hop = spare->hops[i];
-        hop->synced.length = what->end;
-        hop->synced.kept = hop->keep ? what->end : 0;
-        hop->synced.computed_epoch = remote->epoch;
-    }
-    pthread_mutex_unlock(&remote->peers->lock);
-    return COROLLA_OK;
-}
-
-/* Brings every hop to the position of the session. */
-static enum corolla_status rebuild(struct recovery *r, struct corolla_error *err) {
-    struct remote *remote = r->remote;
-    struct lane *chain = &remote->chain;
-    struct repair_hop hops[HOPS_MAX];
-    struct repair_replay what;
-    while (look_at(remote, hops), repair_next_replay(hops, chain->n_hops, remote->base.position, &what)) {
-        enum corolla_status status = replay(r, &what, err);
-        if (status != COROLLA_OK) return status;
-    }
-    for (uint32_t i = 0; i < chain->n_hops; i++) chain->hops[i]->ahead = hops[i].kept;
     return COROLLA_OK;
 }
 
@@ -375,7 +304,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
             r->late->down = false;
             pthread_mutex_unlock(&remote->peers->lock);
             r->late = NULL;
-            return rebuild(r, err);
+            return rebuild(remote, r->run, err);
         }
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && status != COROLLA_REFUSED) wait_for_servers(r, begin, end, err);
@@ -385,7 +314,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
         for (uint32_t i = 0; i < remote->chain.n_hops; i++)
             if (hop_down(remote, remote->chain.hops[i])) return err_set(err, COROLLA_NO_CHAIN, "%s", remote->chain.hops[i]->error.message);
     }
-    return rebuild(r, err);
+    return rebuild(remote, r->run, err);
 }
 
 static bool is_fatal(const struct remote *remote) {
