@@ -1,7 +1,9 @@
 /* serve.c - corolla serve: hosts blocks until SIGINT or SIGTERM; SIGUSR1 pauses, SIGUSR2 resumes. stdout carries "join CODE" and "ready
  * A:B", nothing else. */
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -67,17 +69,61 @@ static void print_ready(const struct corolla_server *server, const struct coroll
     if (isatty(STDERR_FILENO)) fprintf(stderr, "Ctrl-C stops\n");
 }
 
-static int serve(struct corolla_model *model, struct serve *s, const sigset_t *signals) {
+/* ---- signals --------------------------------------------------------------------------------------------------- */
+
+struct signals {
+    sigset_t set;
+    int to_main[2];   /* a pipe: the numbers that main has to do something about */
+    atomic_bool ready; /* main reads them: it is not loading, and not leaving */
+};
+
+/* Waits for signals, which are blocked everywhere else. Who loads, or leaves already, is ended at once: nothing is lost by it. */
+static void *signals_main(void *user) {
+    struct signals *s = user;
+    int number;
+    while (sigwait(&s->set, &number) == 0) {
+        bool ends = number == SIGINT || number == SIGTERM;
+        if (ends && !atomic_exchange(&s->ready, false)) {
+            pthread_sigmask(SIG_UNBLOCK, &s->set, NULL);
+            raise(number);
+        }
+        if (write(s->to_main[1], &number, sizeof number) != sizeof number) _exit(EXIT_FAILED);
+    }
+    return NULL;
+}
+
+/* Before any other thread starts, so that all of them have the signals blocked. */
+static bool signals_start(struct signals *s) {
+    pthread_t thread;
+    sigemptyset(&s->set);
+    sigaddset(&s->set, SIGINT);
+    sigaddset(&s->set, SIGTERM);
+    sigaddset(&s->set, SIGUSR1);
+    sigaddset(&s->set, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &s->set, NULL);
+    return pipe(s->to_main) == 0 && pthread_create(&thread, NULL, signals_main, s) == 0 && pthread_detach(thread) == 0;
+}
+
+static int signals_next(struct signals *s) {
+    int number = SIGTERM;
+    while (read(s->to_main[0], &number, sizeof number) < 0 && errno == EINTR) {
+    }
+    return number;
+}
+
+/* ---- serving --------------------------------------------------------------------------------------------------- */
+
+static int serve(struct corolla_model *model, struct serve *s, struct signals *signals) {
     struct corolla_server *server;
     struct corolla_error err;
     int number;
     if (corolla_server_start(&server, model, &s->config, &err)) return fail(&err);
+    atomic_store(&signals->ready, true);
     print_ready(server, model);
-    while (sigwait(signals, &number) == 0 && (number == SIGUSR1 || number == SIGUSR2)) {
+    while ((number = signals_next(signals)) == SIGUSR1 || number == SIGUSR2) {
         corolla_server_pause(server, number == SIGUSR1);
         fprintf(stderr, number == SIGUSR1 ? "paused: no new sessions until SIGUSR2\n" : "resumed\n");
     }
-    pthread_sigmask(SIG_UNBLOCK, signals, NULL); /* a second signal ends at once */
     uint32_t active = corolla_server_active(server);
     if (active > 0) fprintf(stderr, "leaving: %u session%s elsewhere\n", active, active == 1 ? " goes on" : "s go on");
     corolla_server_stop(server);
@@ -93,7 +139,7 @@ int serve_main(int argc, char **argv) {
         .word = "MODEL"};
     struct corolla_model *model;
     struct corolla_error err;
-    sigset_t signals;
+    static struct signals signals; /* its thread goes on to the end */
     int code;
     corolla_server_config_default(&s.config);
     add_rows(&options, &s);
@@ -105,18 +151,13 @@ int serve_main(int argc, char **argv) {
     s.config.joins = s.joins.items;
     s.config.n_joins = s.joins.n;
     s.config.kv = (enum corolla_kv)s.kv;
-    /* Blocked before any thread starts, so that sigwait() alone gets them. */
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGUSR1);
-    sigaddset(&signals, SIGUSR2);
     if (open_model(options.argument, &model, &err)) return fail(&err);
     code = check_span(&options, &s, corolla_model_info(model)->n_blocks);
-    if (code == 0) {
-        pthread_sigmask(SIG_BLOCK, &signals, NULL);
-        code = serve(model, &s, &signals);
+    if (code == 0 && !signals_start(&signals)) {
+        fprintf(stderr, "corolla: no thread for signals can be started\n");
+        code = EXIT_FAILED;
     }
+    if (code == 0) code = serve(model, &s, &signals);
     corolla_model_close(model);
     return code;
 }

@@ -153,9 +153,9 @@ void gossip_clock(struct gossip *g, uint64_t now_ms) {
     }
 }
 
-/* Lost links become suspicions, unless most were lost at once: then it is us. */
+/* Lost links become suspicions, unless more than two thirds were lost at once: then it is us. */
 static void decide_doubts(struct gossip *g) {
-    bool us = g->losses >= 2 && g->losses * 2 > g->losses_of;
+    bool us = g->losses >= 2 && g->losses * 3 > g->losses_of * 2;
     uint32_t left = 0;
     for (uint32_t i = 0; i < g->n_doubts; i++) {
         struct doubt doubt = g->doubts[i];

@@ -15,7 +15,7 @@
  * know, and what the node itself may do on its links is decided elsewhere.
  *
  * Suspicion: a lost link to a neighbour is told (SUSPECT, with its version). The suspect refutes by a higher sequence; what is not refuted
- * in time is gone. Who lost most links at once, or slept, suspects nobody.
+ * in time is gone. Who lost more than two thirds of its links at once, or slept, suspects nobody.
  *
  * Bounds: records in all, per link (as the one who brought them first), per address range and per key; signature checks per second and
  * link; see docs/SWARM.md. What goes over a bound is dropped; only a bad signature, an oversized or a malformed message counts against

@@ -51,15 +51,16 @@ class Swarm(Case):
         self.assertEqual(seventh.span, (2, 4))
 
     def test_a_neighbour_moves_into_a_gap(self):
-        first = self.start("--blocks", "0:3").wait_ready()
-        second = self.start("--blocks", "3:6", join=[first]).wait_ready()
-        mover = self.start("--num-blocks", "3", home="mover", join=[first]).wait_ready()
-        stay = self.start("--blocks", f"{mover.span[0]}:{mover.span[1]}", join=[first]).wait_ready()
+        both = [self.start("--blocks", "0:3").wait_ready()]
+        both.append(self.start("--blocks", "0:3", join=both).wait_ready())
+        stay = self.start("--blocks", "3:6", join=both).wait_ready()
+        mover = self.start("--num-blocks", "3", home="mover", join=both).wait_ready()
+        self.assertEqual(mover.span, (3, 6))
         self.assertEqual(self.tokens("--join", stay.code), self.tokens("--local"))
         node = self.corolla("key", "show", home="mover").stdout.strip()
-        gap = second if mover.span == (0, 3) else first
-        gap.process.send_signal(signal.SIGKILL)
-        self.wait_until("the neighbour moves", lambda: any(s["node"] == node and (s["begin"], s["end"]) == gap.span and s["state"] == "online"
+        for holder in both:
+            holder.process.send_signal(signal.SIGKILL)
+        self.wait_until("the neighbour moves", lambda: any(s["node"] == node and (s["begin"], s["end"]) == (0, 3) and s["state"] == "online"
                                                            for s in self.look("--join", stay.code)[0]["servers"]))
         self.assertEqual(self.tokens("--join", stay.code), self.tokens("--local"))
 
