@@ -24,8 +24,13 @@ def describe():
 
 def peak_memory(pid):
     """The highest resident size so far, in bytes; pages of mapped files count."""
+    return memory(pid, "VmHWM")
+
+
+def memory(pid, kind="VmRSS"):
+    """Resident bytes; of the kind RssAnon those that are no mapped file."""
     status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(re.search(r"VmHWM:\s*(\d+) kB", status).group(1)) * 1024
+    return int(re.search(rf"{kind}:\s*(\d+) kB", status).group(1)) * 1024
 
 
 def cpu_seconds(pid):

@@ -5,8 +5,11 @@ import hashlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import time
+
+import gguf
 
 
 class Corolla:
@@ -97,6 +100,38 @@ class Servers:
                 process.kill()
                 process.wait()
             process.stdout.close()
+
+
+class Nodes(Servers):
+    """Servers that come and go, each with a home of its own."""
+
+    def __init__(self, program, model, folder):
+        super().__init__()
+        self.program, self.model, self.folder, self.by_node = program, model, pathlib.Path(folder), {}
+
+    def living(self):
+        """The join codes of those that run."""
+        return [code for process, code in zip(self.processes, self.codes) if process.poll() is None]
+
+    def add(self, span):
+        """Ready when it returns its process."""
+        name = f"server-{len(self.processes)}"
+        corolla = Corolla(self.program, self.model, str(self.folder / name))
+        with open(self.folder / f"{name}.log", "wb") as errors:
+            self.start(corolla, span, [word for code in self.living() for word in ("--join", code)], errors)
+        node = subprocess.run([self.program, "key", "show"], env=corolla.environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+        self.by_node[node] = self.processes[-1]
+        return self.processes[-1]
+
+    def stop(self):
+        for process in self.processes:
+            process.send_signal(signal.SIGCONT)
+        super().stop()
+
+
+def thirds(model):
+    n = gguf.sizes(model)["n_blocks"]
+    return [(n * i // 3, n * (i + 1) // 3) for i in range(3)]
 
 
 @contextlib.contextmanager

@@ -16,10 +16,8 @@ undisturbed ones before anything is told.
 import argparse
 import os
 import pathlib
-import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "e2e"))
 import gguf
 import machine
 from drive import Driven
-from processes import Corolla, Servers
+from processes import Nodes, thirds
 
 SETTLE_S = 1.5  # until a new server is known to the client
 HANG_MS = 4000  # the default of --hang-limit
@@ -41,34 +39,23 @@ def fail(why):
     sys.exit(f"recovery: {why}; no figure is told")
 
 
-class Swarm(Servers):
-    """Servers that come and go, each with a home of its own."""
+class Swarm(Nodes):
+    """Servers of three spans, and the clients."""
 
     def __init__(self, args, folder):
-        super().__init__()
-        self.args, self.folder, self.by_node, self.clients = args, pathlib.Path(folder), {}, []
-
-    def fill(self):
-        n = gguf.sizes(self.args.model)["n_blocks"]
-        for i in (0, 1, 2, 0, 1, 2):
-            self.add((n * i // 3, n * (i + 1) // 3))
-
-    def living(self):
-        """The join codes of those that run."""
-        return [code for process, code in zip(self.processes, self.codes) if process.poll() is None]
-
-    def add(self, span):
-        name = f"server-{len(self.processes)}"
-        corolla = Corolla(self.args.bin, self.args.model, str(self.folder / name))
-        with open(self.folder / f"{name}.log", "wb") as errors:
-            self.start(corolla, span, [word for code in self.living() for word in ("--join", code)], errors)
-        node = subprocess.run([self.args.bin, "key", "show"], env=corolla.environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
-        self.by_node[node] = self.processes[-1]
+        super().__init__(args.bin, args.model, folder)
+        self.args, self.clients = args, []
 
     def client(self, program=None):
         environment = dict(os.environ, COROLLA_HOME=str(self.folder / f"client-{len(self.clients)}"))
         self.clients.append(Driven(program or self.args.client, self.args.model, self.living(), env=environment))
         return self.clients[-1]
+
+    def add_spares(self):
+        """Of each span one more. Behind the opening of a session, so that its chain is the first three."""
+        for span in thirds(self.args.model):
+            self.add(span)
+        time.sleep(SETTLE_S)
 
     def hit(self, hop, number):
         self.by_node[hop.node].send_signal(number)
@@ -83,8 +70,6 @@ class Swarm(Servers):
     def stop(self):
         for client in self.clients:
             client.close()
-        for process in self.processes:
-            process.send_signal(signal.SIGCONT)
         super().stop()
 
 
@@ -140,7 +125,7 @@ class Pauses:
             answer += self.client.do("decode 32")
         must_equal(answer.tokens, self.undisturbed, how.name)
         if [e.kind for e in answer.events] != [self.HOW[how]]:
-            fail(f"{how.name} of blocks {hop.begin}:{hop.end} at {self.n} was answered by {answer['events']}")
+            fail(f"{how.name} of blocks {hop.begin}:{hop.end} at {self.n} was answered by {answer.events}")
         self.results[how].append((max(answer.gaps()), normal, prefill))
         print(f"recovery: {how.name} at {self.n}, blocks {hop.begin}:{hop.end}: {max(answer.gaps()):.0f} ms, a token {normal:.0f}, prefill {prefill:.0f}; {answer.events[0].reason}",
               file=sys.stderr, flush=True)
@@ -162,13 +147,13 @@ class Pauses:
 
 def measure_pauses(args, swarm):
     table = Table("what", "ms", "prefill of the span, ms", "goal", "reached")
+    client = swarm.client()
+    client.do(f"open {max(args.positions) + args.tokens + 520}")
+    swarm.add_spares()
     for n in args.positions:
-        client = swarm.client()
-        client.do(f"open {n + args.tokens + 520}")
         pauses = Pauses(args, swarm, client, n)
         for turn in range(args.rounds):
             pauses.round(turn)
-        client.close()
         pauses.fill(table)
     print(f"Medians of {args.rounds} rounds, hops in turns; all tokens as undisturbed.\n")
     table.print()
@@ -184,6 +169,7 @@ class Long:
         self.args, self.swarm = args, swarm
         self.client = swarm.client()
         self.client.do(f"open {PROMPT + args.long + 1}")
+        swarm.add_spares()
         self.fails_at = range(args.each, args.long, args.each)
 
     def prefills(self):
@@ -234,7 +220,6 @@ def measure_long(args, swarm):
     time.sleep(SETTLE_S)
     tokens, again, events = run.failing(again=True)
     must_equal(tokens, expected, "a client that starts again")
-    run.client.close()
     limit = quiet + sum(0.1 + 1.3 * of_hops[i % 3] / 1000 for i, of_hops in enumerate(prefills))
     table = Table(f"{args.long:,} tokens, a failure each {args.each}", "s", "goal", "reached")
     table.add("undisturbed", f"{quiet:.1f}", "", "")
@@ -246,24 +231,18 @@ def measure_long(args, swarm):
 # ---- memory, readiness
 
 
-def private_memory(pid):
-    """Resident bytes that are no mapped file."""
-    status = pathlib.Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(re.search(r"RssAnon:\s*(\d+) kB", status).group(1)) * KIB
-
-
 def measure_memory(args, swarm):
     """The last hop keeps nothing and is otherwise like the others: the same number of blocks, the same session."""
     client = swarm.client()
     client.do(f"open {args.memory + 64}")
     pids = [swarm.by_node[node].pid for node, *_ in client.hops]
-    client.do("prefill 256")
-    before = [private_memory(pid) for pid in pids]
+    begin = args.memory // 4  # by then buffers have their size
+    client.do(f"prefill {begin}")
+    before = [machine.memory(pid, "RssAnon") for pid in pids]
     client.do(f"prefill {args.memory}")
-    grown = [private_memory(pid) - b for pid, b in zip(pids, before)]
-    client.close()
-    ideal = (args.memory - 256) * gguf.sizes(args.model)["n_embd"] * 4 / KIB
-    table = Table(f"memory of a session, positions 256 to {args.memory}", "KiB", "goal", "reached")
+    grown = [machine.memory(pid, "RssAnon") - b for pid, b in zip(pids, before)]
+    ideal = (args.memory - begin) * gguf.sizes(args.model)["n_embd"] * 4 / KIB
+    table = Table(f"memory of a session, positions {begin} to {args.memory}", "KiB", "goal", "reached")
     table.add("growth of the last hop, which keeps nothing (its KV)", grown[2] / KIB, "", "")
     for i in (0, 1):
         table.limit(f"hop {i + 1} beyond that: kept for replay; tokens x n_embd x 4 = {ideal:.0f}", value=(grown[i] - grown[2]) / KIB, goal=1.1 * ideal)
@@ -277,8 +256,6 @@ def measure_ready(args, swarm):
         client.do(f"open {PROMPT + args.pairs * args.tokens + args.tokens}")
         client.do(f"prefill {PROMPT}")
         client.do(f"decode {args.tokens}")
-    if clients[0].hops != clients[1].hops:
-        fail("the two clients have chains of their own")
     ratios, tokens = [], [[], []]
     for turn in range(args.pairs - 1):
         ms = [0, 0]
@@ -287,8 +264,6 @@ def measure_ready(args, swarm):
             tokens[i] += answer.tokens
             ms[i] = answer.at[-1] - answer.at[0]
         ratios.append(ms[0] / ms[1])
-    for client in clients:
-        client.close()
     must_equal(tokens[0], tokens[1], "keeping nothing")
     ratios.sort()
     cost = 100 * (statistics.median(ratios) - 1)
@@ -332,7 +307,8 @@ def main():
         with tempfile.TemporaryDirectory(prefix="corolla-recovery-") as folder:
             swarm = Swarm(args, folder)
             try:
-                swarm.fill()
+                for span in thirds(args.model):
+                    swarm.add(span)
                 measure(args, swarm)
             finally:
                 swarm.stop()

@@ -42,7 +42,7 @@ static enum corolla_status open_copies(struct remote *fork, struct corolla_error
     for (uint32_t i = 0; i < chain->n_hops; i++)
         if (hop_down(fork, chain->hops[i])) hops_ask(fork, &chain->hops[i], 1, fork->swarm->timeout_ms, NULL);
     struct session_run none = {.position = fork->base.position};
-    return recover(fork, &none, err);
+    return recover(fork, &none, false, err);
 }
 
 enum corolla_status remote_fork(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err) {

@@ -3,8 +3,7 @@
  *   1. A higher epoch: what is still under way of the old one vanishes.
  *   2. SYNC to all hops: who answers still has the session, and says how far it came. Who does not is lost.
  *   3. Others are chosen for exactly the blocks of the lost ones, and opened. Nobody has them: wait, and ask again.
- *   4. The rows that the new ones lack are sent to them again by the hop before, which has kept them, or made by the client from the
- * tokens.
+ *   4. The rows that the new ones lack are sent to them again (rebuild.c).
  *   5. The run goes on where its results end; hops that had come further only send what they have kept.
  *
  * Any of these may fail in its turn: then it begins again. Caller's thread.
@@ -16,15 +15,14 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "client/remote.h"
-#include "swarm/repair.h"
 
 #define REDIAL_MS 500      /* for a hop whose link ended, while others answer */
 #define REDIAL_ALL_MS 1500 /* when all links ended: it is likely to be our own network */
 #define SYNC_BASE_MS 2000  /* for a hop with a link; a turn that computes ends first */
-#define SYNC_FACTOR 20     /* times what its turn takes, by what it says of itself */
+#define SYNC_FACTOR 5      /* times what its turn takes, by what it says of itself */
 #define CHOOSE_MS 3000
 #define LOOK_AGAIN_MS 500 /* while nobody has the blocks */
-#define BUSY_MS 250       /* before a hop that was full is asked again */
+#define BUSY_MS 250       /* before what went wrong a moment ago is tried again */
 
 struct loss { /* for the report */
     char node[NODE_ID_TEXT];
@@ -41,7 +39,8 @@ struct recovery {
     struct loss losses[HOPS_MAX];
     uint32_t n_cuts; /* hops whose links ended; they may come back */
     struct remote_hop *cuts[HOPS_MAX];
-    struct remote_hop *late; /* who was too slow for a step, and is left if there is another */
+    bool stuck;              /* an earlier recovery found all hops there, and the run failed again */
+    struct remote_hop *late; /* who holds the run up, and is left if there is another */
 };
 
 void recover_raise_epoch(struct remote *remote) {
@@ -50,26 +49,6 @@ void recover_raise_epoch(struct remote *remote) {
     remote->failed = remote->fatal = false;
     remote_drop_bodies(remote);
     pthread_mutex_unlock(&remote->peers->lock);
-}
-
-/* ---- how far the hops are -------------------------------------------------------------------------------------- */
-
-/* Positions that a hop has computed as the session has them now: what came before a rollback does not count behind it. */
-static uint32_t valid_length(const struct remote *remote, const struct remote_hop *hop) {
-    const struct msg_synced *s = &hop->synced;
-    return s->computed_epoch >= remote->lineage || s->length < remote->rolled ? s->length : remote->rolled;
-}
-
-static uint32_t kept_length(const struct remote *remote, const struct remote_hop *hop) {
-    uint32_t valid = valid_length(remote, hop);
-    return hop->synced.kept < valid ? hop->synced.kept : valid;
-}
-
-static void look_at(const struct remote *remote, struct repair_hop out[HOPS_MAX]) {
-    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
-        const struct remote_hop *hop = remote->chain.hops[i];
-        out[i] = (struct repair_hop){.down = hop_down(remote, hop), .valid = valid_length(remote, hop), .kept = kept_length(remote, hop)};
-    }
 }
 
 /* ---- who is still there ---------------------------------------------------------------------------------------- */
@@ -113,6 +92,16 @@ static enum corolla_status find_lost(struct remote *remote, bool again) {
     return session_cancelled(&remote->base) ? COROLLA_CANCELLED : COROLLA_OK;
 }
 
+/* Those that are down now. The links of one network that is gone do not end at the same time. */
+static void note_cuts(struct recovery *r) {
+    const struct lane *chain = &r->remote->chain;
+    for (uint32_t i = 0; i < chain->n_hops && r->n_cuts < HOPS_MAX; i++) {
+        bool known = !hop_down(r->remote, chain->hops[i]);
+        for (uint32_t k = 0; k < r->n_cuts; k++) known = known || r->cuts[k] == chain->hops[i];
+        if (!known) r->cuts[r->n_cuts++] = chain->hops[i];
+    }
+}
+
 static void note_loss(struct recovery *r, const struct remote_hop *hop) {
     if (r->n_losses == HOPS_MAX) return;
     struct loss *loss = &r->losses[r->n_losses++];
@@ -135,11 +124,30 @@ static void blame_lost(struct remote *remote) {
 }
 
 /* The first hop that has not computed what was waited for, while the one before has. */
-static struct remote_hop *find_late(struct remote *remote) {
-    struct lane *chain = &remote->chain;
+static struct remote_hop *find_late(const struct remote *remote) {
+    const struct lane *chain = &remote->chain;
+    struct repair_hop hops[HOPS_MAX];
+    rebuild_look(remote, hops);
     for (uint32_t i = 0; i < chain->n_hops; i++)
-        if (valid_length(remote, chain->hops[i]) <= remote->base.position) return chain->hops[i];
+        if (hops[i].valid <= remote->base.position) return chain->hops[i];
     return chain->hops[chain->n_hops - 1];
+}
+
+/* All hops are there, and yet the run does not get on: who holds it up is treated as lost, if there is another one. */
+static void give_up_one(struct recovery *r, bool timed_out) {
+    struct remote *remote = r->remote;
+    pthread_mutex_lock(&remote->peers->lock);
+    r->late = timed_out || remote->suspect == NULL || remote->suspect->gone ? NULL : remote->suspect;
+    pthread_mutex_unlock(&remote->peers->lock);
+    if (timed_out) r->late = find_late(remote);
+    if (r->late == NULL) return;
+    log_info("session.late hop=\"%s\" position=%u", r->late->label, remote->base.position);
+    pthread_mutex_lock(&remote->peers->lock);
+    if (timed_out)
+        hop_fail(r->late, COROLLA_TIMEOUT, "too slow", "a step took too long");
+    else
+        hop_fail(r->late, COROLLA_PEER_LOST, "connection", "the hop before does not reach it");
+    pthread_mutex_unlock(&remote->peers->lock);
 }
 
 /* ---- others in their place ------------------------------------------------------------------------------------- */
@@ -177,8 +185,12 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     uint32_t n_new = 0, begin = chain->hops[index]->begin, end = chain->hops[index + n - 1]->end;
     memcpy(old, &chain->hops[index], n * sizeof(struct remote_hop *));
     enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, hops, &n_new, err);
+    if (status != COROLLA_OK && old[0]->error.status == COROLLA_REFUSED) { /* such as a member that was revoked: no use in waiting */
+        *err = old[0]->error;
+        return COROLLA_REFUSED;
+    }
     if (status != COROLLA_OK && status != COROLLA_NOMEM)
-        status = err_set(err, COROLLA_NO_CHAIN, "no other server has blocks %u:%u now", begin, end);
+        status = err_set(err, COROLLA_NO_CHAIN, "%s; no other server has blocks %u:%u now", old[0]->error.message, begin, end);
     if (status != COROLLA_OK) return status;
     for (uint32_t i = 0; i < n_new; i++) {
         hops[i]->keep = hops[i]->end < remote->peers->n_blocks;
@@ -190,6 +202,7 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
         hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
     if (status == COROLLA_OK && !chain_splice(remote, index, n, hops, n_new))
         status = err_set(err, COROLLA_NO_CHAIN, "a chain has at most %d servers", HOPS_MAX);
+    if (status != COROLLA_OK && status != COROLLA_CANCELLED) status = err->status = COROLLA_NO_CHAIN; /* of this try */
     if (status != COROLLA_OK) {
         hops_drop(remote, hops, n_new);
         return status;
@@ -224,7 +237,7 @@ static enum corolla_status replace_lost(struct recovery *r, uint32_t *out_begin,
     const struct lane *chain = &remote->chain;
     struct repair_hop hops[HOPS_MAX];
     uint32_t first = 0, n, before;
-    while (look_at(remote, hops), repair_next_gap(hops, chain->n_hops, &first, &n)) {
+    while (rebuild_look(remote, hops), repair_next_gap(hops, chain->n_hops, &first, &n)) {
         *out_begin = chain->hops[first]->begin;
         *out_end = chain->hops[first + n - 1]->end;
         before = chain->n_hops;
@@ -235,79 +248,27 @@ static enum corolla_status replace_lost(struct recovery *r, uint32_t *out_begin,
     return COROLLA_OK;
 }
 
-/* ---- what they lack -------------------------------------------------------------------------------------------- */
-
-/* To nobody behind these hops. */
-static enum corolla_status replay(struct recovery *r, const struct repair_replay *what, struct corolla_error *err) {
-    struct remote *remote = r->remote;
-    struct lane *spare = &remote->spare, *chain = &remote->chain;
-    enum corolla_status status = COROLLA_OK;
-    pthread_mutex_lock(&remote->peers->lock);
-    spare->from = what->first > 0 ? chain->hops[what->first - 1] : NULL;
-    spare->n_hops = what->n;
-    memcpy(spare->hops, &chain->hops[what->first], what->n * sizeof(struct remote_hop *));
-    pthread_mutex_unlock(&remote->peers->lock);
-    for (uint32_t next = what->begin, done = what->begin; status == COROLLA_OK && done < what->end;) {
-        if (next < what->end && spare->count < REMOTE_FLIGHTS) {
-            uint32_t rows = lane_chunk(remote, next, what->end);
-            status = lane_launch(remote, spare, next, rows, 0, 0, err);
-            next += rows;
-            continue;
-        }
-        struct flight flight;
-        status = lane_wait(remote, spare, &flight, err);
-        if (status != COROLLA_OK) break;
-        done = flight.position + flight.n;
-        if (r->run->progress != NULL) r->run->progress(r->run->user, "recovery", done - what->begin, what->end - what->begin);
-    }
-    if (status != COROLLA_OK) return status;
-    pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < what->n; i++) {
-        struct remote_hop *hop = spare->hops[i];
-        hop->synced.length = what->end;
-        hop->synced.kept = hop->keep ? what->end : 0;
-        hop->synced.computed_epoch = remote->epoch;
-    }
-    pthread_mutex_unlock(&remote->peers->lock);
-    return COROLLA_OK;
-}
-
-/* Brings every hop to the position of the session. */
-static enum corolla_status rebuild(struct recovery *r, struct corolla_error *err) {
-    struct remote *remote = r->remote;
-    struct lane *chain = &remote->chain;
-    struct repair_hop hops[HOPS_MAX];
-    struct repair_replay what;
-    while (look_at(remote, hops), repair_next_replay(hops, chain->n_hops, remote->base.position, &what)) {
-        enum corolla_status status = replay(r, &what, err);
-        if (status != COROLLA_OK) return status;
-    }
-    for (uint32_t i = 0; i < chain->n_hops; i++) chain->hops[i]->ahead = hops[i].kept;
-    return COROLLA_OK;
-}
-
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
-/* Those that are down before anything was tried. */
-static void note_cuts(struct recovery *r) {
-    for (uint32_t i = 0; i < r->remote->chain.n_hops; i++)
-        if (hop_down(r->remote, r->remote->chain.hops[i])) r->cuts[r->n_cuts++] = r->remote->chain.hops[i];
-}
-
 /* A hop that was only cut off, and came back with its session. */
-static void note_return(struct recovery *r, struct remote_hop *hop) {
+static void note_return(struct recovery *r, const struct remote_hop *hop, const char *reason) {
     if (r->n_losses == HOPS_MAX) return;
     struct loss *loss = &r->losses[r->n_losses++];
-    *loss = (struct loss){.begin = hop->begin, .end = hop->end};
-    loss->reason = r->n_cuts == r->remote->chain.n_hops ? "own network" : "connection";
+    *loss = (struct loss){.begin = hop->begin, .end = hop->end, .reason = reason};
     node_id_format(&hop->ref.id, loss->node);
+}
+
+static void note_returns(struct recovery *r) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < r->n_cuts; i++) n += !r->cuts[i]->gone;
+    for (uint32_t i = 0; i < r->n_cuts; i++)
+        if (!r->cuts[i]->gone) note_return(r, r->cuts[i], n == r->remote->chain.n_hops ? "own network" : "connection");
 }
 
 static void report(struct recovery *r) {
     struct remote *remote = r->remote;
     bool exact = chain_remember(remote);
-    for (uint32_t i = 0; i < r->n_cuts; i++)
-        if (!r->cuts[i]->gone) note_return(r, r->cuts[i]);
+    note_returns(r);
     for (uint32_t i = 0; i < r->n_losses; i++) {
         struct corolla_event event = {.kind = COROLLA_EVENT_RECOVERED,
                                       .begin = r->losses[i].begin,
@@ -326,16 +287,14 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
     struct remote *remote = r->remote;
     uint32_t begin = 0, end = 0;
     recover_raise_epoch(remote);
+    note_cuts(r);
     if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err);
+    note_cuts(r);
     bool all_there = true;
     for (uint32_t i = 0; i < remote->chain.n_hops; i++) all_there = all_there && !hop_down(remote, remote->chain.hops[i]);
-    if (all_there && timed_out) {
-        r->late = find_late(remote);
-        log_info("session.late hop=\"%s\" position=%u", r->late->label, remote->base.position);
-        pthread_mutex_lock(&remote->peers->lock);
-        hop_fail(r->late, COROLLA_TIMEOUT, "too slow", "a step took too long");
-        pthread_mutex_unlock(&remote->peers->lock);
-        all_there = false;
+    if (all_there && (timed_out || r->stuck)) {
+        give_up_one(r, timed_out);
+        all_there = r->late == NULL;
     }
     if (!all_there) {
         blame_lost(remote);
@@ -345,17 +304,17 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
             r->late->down = false;
             pthread_mutex_unlock(&remote->peers->lock);
             r->late = NULL;
-            return COROLLA_BUSY;
+            return rebuild(remote, r->run, err);
         }
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
-        if (status != COROLLA_OK && status != COROLLA_CANCELLED) wait_for_servers(r, begin, end, err);
+        if (status != COROLLA_OK && status != COROLLA_CANCELLED && status != COROLLA_REFUSED) wait_for_servers(r, begin, end, err);
         if (status != COROLLA_OK) return status;
         r->late = NULL;
         if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err); /* they have other neighbours now */
         for (uint32_t i = 0; i < remote->chain.n_hops; i++)
             if (hop_down(remote, remote->chain.hops[i])) return err_set(err, COROLLA_NO_CHAIN, "%s", remote->chain.hops[i]->error.message);
     }
-    return rebuild(r, err);
+    return rebuild(remote, r->run, err);
 }
 
 static bool is_fatal(const struct remote *remote) {
@@ -365,18 +324,19 @@ static bool is_fatal(const struct remote *remote) {
     return fatal;
 }
 
-enum corolla_status recover(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
-    struct recovery r = {.remote = remote, .run = run};
+enum corolla_status recover(struct remote *remote, const struct session_run *run, bool stuck, struct corolla_error *err) {
+    struct recovery r = {.remote = remote, .run = run, .stuck = stuck && err->status == COROLLA_PEER_LOST};
     r.deadline_us = clock_us() + (uint64_t)remote->swarm->wait_ms * 1000;
     struct corolla_error first = *err;
     handover_end(remote);
-    note_cuts(&r);
-    if (first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
+    if (stuck || first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
+    bool timed_out = first.status == COROLLA_TIMEOUT;
     for (bool again = false;; again = true) {
         struct corolla_error error = {.status = COROLLA_OK};
-        enum corolla_status status = try_once(&r, !again && first.status == COROLLA_TIMEOUT, again, &error);
+        enum corolla_status status = try_once(&r, timed_out, again, &error);
         if (status == COROLLA_OK) break;
-        if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || is_fatal(remote)) {
+        timed_out = status == COROLLA_TIMEOUT;
+        if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || status == COROLLA_REFUSED || is_fatal(remote)) {
             *err = error;
             return status;
         }

@@ -202,7 +202,7 @@ static enum corolla_status remote_step(struct corolla_session *session, const st
         if (session->position > position) recoveries = 0;
         position = session->position;
         if (++recoveries > RECOVERIES_MAX) break;
-        status = recover(remote, run, &error);
+        status = recover(remote, run, recoveries > 1, &error);
         if (status != COROLLA_OK) break;
         broken = false;
     }

@@ -11,6 +11,7 @@
  *   lane.c         steps under way: launching, waiting, landing; what they are made of
  *   hops.c         the servers of a session: choosing, opening, asking again after a failure
  *   recover.c      a run goes on after a failure
+ *   rebuild.c      how far the hops are; sending them the rows that they lack
  *   handover.c     a hop is replaced before it fails
  *   fork.c         a second session with the same positions
  *   remote_loop.c  the loop thread's side
@@ -27,6 +28,7 @@
 #include "client/choose.h"
 #include "client/session.h"
 #include "client/swarm.h"
+#include "swarm/repair.h"
 
 #define REMOTE_CHUNK 128 /* rows of one step: short enough that hops overlap, long enough for the matrices to be efficient */
 #define REMOTE_FLIGHTS 8 /* steps under way at once: keeps a chain of that many hops busy and bounds the memory of a prompt */
@@ -105,6 +107,7 @@ struct remote {
     bool failed; /* the running epoch: error says why */
     bool fatal;  /* ... and it would fail again */
     struct corolla_error error;
+    struct remote_hop *suspect; /* whom the hop before did not reach the last time; NULL: nobody */
     uint32_t epoch;
     struct lane chain; /* n_hops and hops are the caller's while nothing is under way */
     struct lane spare; /* of a replay: of a recovery, or of a handover */
@@ -181,11 +184,15 @@ void hop_blame(struct remote *remote, struct remote_hop *hop, enum corolla_statu
 void hop_fail(struct remote_hop *hop, enum corolla_status status, const char *reason, const char *message);
 const char *hop_reason(enum corolla_status status);
 
-/* ---- recover.c, handover.c, fork.c --------------------------------------------------------------------------------------- */
+/* ---- recover.c, rebuild.c, handover.c, fork.c --------------------------------------------------------------------------------------- */
 
 /* Makes the chain whole after a run failed with *err, so that the run can go on at base.position. What cannot be made whole within the
- * time that the swarm's configuration gives, or would fail again, is an error. */
-enum corolla_status recover(struct remote *remote, const struct session_run *run, struct corolla_error *err);
+ * time that the swarm's configuration gives, or would fail again, is an error. stuck: it was tried, and the run got no further. */
+enum corolla_status recover(struct remote *remote, const struct session_run *run, bool stuck, struct corolla_error *err);
+/* How far each hop of the chain is. */
+void rebuild_look(const struct remote *remote, struct repair_hop out[HOPS_MAX]);
+/* Brings every hop of the chain, of which none is down, to the position of the session. */
+enum corolla_status rebuild(struct remote *remote, const struct session_run *run, struct corolla_error *err);
 /* Forgets what is under way; answers to it are stale from now on. */
 void recover_raise_epoch(struct remote *remote);
 /* Between runs: looks for hops that leave or are slow, and moves on with their replacement. */

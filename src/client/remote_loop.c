@@ -383,7 +383,12 @@ static void step_failed(struct remote_hop *hop, struct remote_hop *culprit, cons
     case COROLLA_BUSY: /* it may go better the next time */
     case COROLLA_NOMEM:
     case COROLLA_BAD_POSITION:
-    case COROLLA_PEER_LOST: /* whether the culprit is gone is found out by asking it */ fail(remote, error, false); break;
+        fail(remote, error, false);
+        break;
+    case COROLLA_PEER_LOST: /* whether the culprit is gone is found out by asking it */
+        remote->suspect = culprit;
+        fail(remote, error, false);
+        break;
     case COROLLA_UNSUPPORTED: fail(remote, error, true); break; /* these numbers, on this wire */
     case COROLLA_FORMAT:                                        /* what came in was not finite */
         if (culprit != NULL)
@@ -410,7 +415,11 @@ void remote_on_failed(struct peers *peers, struct link *link, uint32_t stream, c
     struct remote_hop *culprit = find_culprit(remote, &failed);
     describe_failure(hop, culprit, &failed, &error);
     bool of_old = failed.has_culprit && culprit == NULL; /* it was replaced: its link ends as it should */
-    if (hop->asking && (!hop->opened || failed.epoch >= remote->epoch)) /* not of a step before, whose stream it has until it is asked */
+    /* What is of a step is no answer to SYNC, on whose stream it may come. */
+    bool of_step = failed.has_culprit || (failed.epoch < remote->epoch && error.status != COROLLA_NO_SESSION);
+    if (hop->asking && hop->opened && of_step)
+        log_debug("failure_while_asking why=\"%s\"", error.message); /* the answer will say what is left */
+    else if (hop->asking)
         hop_fail(hop, error.status, hop_reason(error.status), error.message);
     else if (of_old)
         log_debug("failure_of_replaced_hop why=\"%s\"", error.message);

@@ -14,7 +14,7 @@
 #define DIALS_MAX 128               /* sessions that wait for a link: clients choose whom a server dials, and it has few sockets */
 #define STEPS_MAX 8192              /* in this server at once; a step is about 2 KiB beside its rows, whose bytes the net bounds */
 
-#define LEASE_MS 30000              /* a session without its client's link: time for a network to come back, or the client to find another */
+#define LEASE_MS 30000              /* of a session without its client's link: a network comes back, or the client finds another */
 #define ACTIVE_MS 5000              /* after its last step: longer between two steps is a user who thinks */
 
 struct session_next { /* a server that takes our output */
@@ -92,8 +92,8 @@ bool sessions_check_close(const struct session *session, const struct msg_close 
 bool sessions_is_over(const struct session *session, uint64_t now_ms);
 /* Whether somebody waits for it: a step is under way, or came not long ago. */
 bool sessions_is_active(const struct session *session, uint64_t now_ms);
-/* Of the sessions whose client has no link and none of whose steps is under way the one that lost it first, for an OPEN that was refused with
- * this status; NULL: there is none whose end would help the client. */
+/* An OPEN of the client was refused with this status: which session's end might help. Of those without their client's link and without
+ * steps under way the one that lost it first; NULL: there is none. */
 struct session *sessions_find_orphan(const struct sessions *table, enum corolla_status refusal, const struct node_id *client);
 
 #endif

@@ -18,7 +18,7 @@ struct lane;
 struct step {
     struct step *next;  /* for its owner's list */
     struct body *block; /* that holds this struct */
-    struct body *body;  /* rows in wire format: what came in, then what goes out; NULL: none go out, or a replay's that are still to be fetched */
+    struct body *body;  /* rows in wire format: what came in, then what goes out; NULL: none, or a replay's, fetched when it goes */
     struct session *session;
     struct session *parent; /* not rows: the session begins as a copy of this one's first `position` positions; NULL: rows */
     struct lane *lane;

@@ -10,7 +10,8 @@
  *   again        a new session, and all tokens so far as its prompt: what a client does that cannot recover
  *   hops         prints the chain once more
  *
- * Each command ends with "done MS". MS is CLOCK_MONOTONIC in milliseconds. "event KIND NODE BEGIN END POSITION PAUSE_MS REASON" comes in between.
+ * Each command ends with "done MS". MS is CLOCK_MONOTONIC in milliseconds. "event KIND NODE BEGIN END POSITION PAUSE_MS REASON" comes in
+ * between.
  */
 #include <stdio.h>
 #include <stdlib.h>

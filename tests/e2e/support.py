@@ -30,6 +30,23 @@ COMPUTING = ("run", "chat", "bench")  # and on one core
 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # no child waits for the input of whoever runs the tests
 
 
+def listener(pid):
+    """(host, port) at which a process listens on IPv4, as the system sees it; None: at none."""
+    inodes = set()
+    for fd in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(fd)
+        except OSError:
+            continue
+        if target.startswith("socket:["):
+            inodes.add(target[8:-1])
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and fields[9] in inodes:
+            return "127.0.0.1", int(fields[1].split(":")[1], 16)
+    return None
+
+
 class Server:
     """One `corolla serve`."""
 
@@ -67,19 +84,10 @@ class Server:
 
     def address(self):
         """(host, port) of its listener, as the system sees it."""
-        inodes = set()
-        for fd in pathlib.Path(f"/proc/{self.process.pid}/fd").iterdir():
-            try:
-                target = os.readlink(fd)
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                inodes.add(target[8:-1])
-        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and fields[9] in inodes:
-                return "127.0.0.1", int(fields[1].split(":")[1], 16)
-        raise AssertionError("the server does not listen")
+        found = listener(self.process.pid)
+        if not found:
+            raise AssertionError("the server does not listen")
+        return found
 
     def memory(self):
         """Resident bytes."""

@@ -94,7 +94,7 @@ class Run(Case):
         self.assertNotEqual(tokens[0], tokens[2])
 
     def test_more_threads_than_cores_are_warned_of(self):
-        model, cores = self.tiny_model(), os.sysconf("SC_NPROCESSORS_ONLN")
+        model, cores = self.tiny_model(n_blocks=1, n_embd=64, n_ff=64, head_dim=16), os.sysconf("SC_NPROCESSORS_ONLN")
         for threads, warnings in ((cores, 0), (cores + 1, 1)):
             done = self.corolla("run", model, "--local", "-p", "x", "-n", 1, "--threads", threads)
             self.assertEqual((done.returncode, done.stderr.count(f"threads={threads} cores={cores}")), (0, warnings), done.stderr)

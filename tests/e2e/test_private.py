@@ -232,7 +232,7 @@ class Private(Case):
     def test_a_running_chat_is_cut_off_when_its_node_is_revoked(self):
         server = self.owner()
         self.assertEqual(self.run_client(self.key("invite")).returncode, 0)
-        with subprocess.Popen([COROLLA, "chat", str(self.model), "--join", server.code, "--threads", "1", "--temp", "0", "-n", "4"],
+        with subprocess.Popen([COROLLA, "chat", str(self.model), "--join", server.code, "--threads", "1", "--temp", "0", "-n", "4", "--wait", "1"],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self.environment("client")) as chat:
             try:
                 chat.stdin.write(b"hello\n")

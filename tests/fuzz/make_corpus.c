@@ -1,5 +1,5 @@
-/* make_corpus.c - writes the seeds of the fuzz targets for messages, frames, join codes, LAN datagrams, statements of private swarms, records
- * and gossip: make_corpus tests/fuzz/corpus. To be run again when the schema changes; the seeds are committed. */
+/* make_corpus.c - writes the seeds of the fuzz targets for messages, frames, join codes, LAN datagrams, statements of private swarms,
+ * records and gossip: make_corpus tests/fuzz/corpus. To be run again when the schema changes; the seeds are committed. */
 #include <stdlib.h>
 #include <sys/stat.h>
 

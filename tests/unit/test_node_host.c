@@ -1,4 +1,4 @@
-/* test_node_host.c - what a server takes of the memory that it may use; and a compute thread that gets none for rows that are to be kept. */
+/* test_node_host.c - what a server takes of the memory that it may use; and a compute thread that gets none for the rows to keep. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -105,6 +105,24 @@ static void idle_sessions_do_not_hold_a_server(void **state) {
     servers_work();
 }
 
+static void a_session_that_waits_for_its_client_does_not_outlive_its_server(void **state) {
+    (void)state;
+    struct spare spare = spare_start(1);
+    struct driver *lost = driver_open(), *mine = driver;
+    struct link *link = links[1];
+    driver = lost;
+    links[1] = driver_dial(lost, corolla_server_join_code(spare.handle), NULL);
+    session_open(1);
+    driver_cut(lost, links[1]);
+    driver = mine;
+    links[1] = link;
+    corolla_server_stop(spare.handle); /* which asserts that all sessions are gone */
+    driver_wait_down(driver, links[1], NULL);
+    driver_close(lost);
+    spare_step_back(&spare);
+    servers_work();
+}
+
 /* ---- what is not waited for any longer; both at once, since each takes half a minute --------------------------- */
 
 /* A session whose client then loses its link. */
@@ -152,6 +170,7 @@ int main(void) {
         cmocka_unit_test(drain_tells_a_pause_from_leaving),
         cmocka_unit_test(a_server_that_stops_goes_on_with_active_sessions_until_they_are_gone),
         cmocka_unit_test(idle_sessions_do_not_hold_a_server),
+        cmocka_unit_test(a_session_that_waits_for_its_client_does_not_outlive_its_server),
         cmocka_unit_test(leases_and_stopping_servers_have_an_end),
     };
     return cmocka_run_group_tests(tests, stage_open, stage_close);

@@ -267,6 +267,8 @@ static void sync_waits_for_what_computes_and_drops_what_waits(void **state) {
         step_prepare(&s, i, 1);
         step_send(&s, prompt + (size_t)i * n_embd, row_bytes());
     }
+    step_prepare(&s, 0, 1); /* back to the beginning; it waits behind the others, and then it does not count */
+    step_send(&s, prompt, row_bytes());
     epoch_of_test++;
     struct msg_sync sync = sync_of(&s);
     sync_send(&s, &sync);
@@ -342,6 +344,23 @@ static void steps_go_on_while_the_client_has_no_link(void **state) {
     servers_work();
 }
 
+static void a_failure_while_the_client_has_no_link_is_nobodys(void **state) {
+    (void)state;
+    struct spare spare = spare_start(1);
+    struct sessions_all all;
+    all_open_keeping(&all);
+    all_step(&all, 0, 8);
+    session_close(&all.at[1]); /* so that the spare stops at once */
+    driver_cut(driver, links[0]);
+    corolla_server_stop(spare.handle); /* the hop before it has a lost link to tell, and nobody to tell it to */
+    spare_step_back(&spare);
+    links[0] = driver_dial(driver, corolla_server_join_code(servers[0]), NULL);
+    all.at[0].stream = driver_stream(driver, links[0]);
+    assert_int_equal(resume(&all.at[0]).length, 8);
+    all_close(&all);
+    servers_work();
+}
+
 static void answers_go_where_the_last_sync_came_from(void **state) {
     (void)state;
     struct session_at s = session_with_rows(), other = s;
@@ -363,25 +382,75 @@ static void a_flood_of_syncs_is_answered_and_costs_nothing(void **state) {
     session_goes_on(&s);
 }
 
+/* The steps of a session go to the client itself, which sees on which streams they come. */
+static void prepare_to_self(const struct session_at *s, uint32_t position, uint32_t n) {
+    step_prepare(s, position, n)->n_hops = 1;
+    message.hops[0].node = (struct node_ref){.id = driver_self(driver)->id};
+    memset(message.hops[0].secret, 0, SECRET_SIZE);
+}
+
+static uint32_t stream_of_next(void) {
+    struct received *r = driver_receive(driver, links[0], 0);
+    if (r->kind == MSG_FAILED) expect_failed(r, COROLLA_OK, NULL);
+    assert_int_equal(r->kind, MSG_STEP);
+    uint32_t stream = r->stream;
+    received_free(r);
+    return stream;
+}
+
 /* A client that named itself as the next hop: its link is both ends of the session. */
 static void a_client_that_is_its_own_next_hop_may_lose_its_link(void **state) {
     (void)state;
     struct session_at s = session_with_rows();
-    step_prepare(&s, 8, 1)->n_hops = 1;
-    message.hops[0].node = (struct node_ref){.id = driver_self(driver)->id};
-    memset(message.hops[0].secret, 0, SECRET_SIZE);
+    prepare_to_self(&s, 8, 1);
     step_send(&s, prompt + 8 * n_embd, row_bytes());
-    struct received *r = driver_receive(driver, links[0], 0); /* the step that it sent to itself */
-    assert_int_equal(r->kind, MSG_STEP);
-    received_free(r);
+    stream_of_next();
     reconnect(&s);
     epoch_of_test++;
     assert_int_equal(resume(&s).length, 9);
     message.epoch = epoch_of_test;
     step_send(&s, prompt + 8 * n_embd, row_bytes()); /* over the new link: the old one is forgotten */
-    r = driver_receive(driver, links[0], 0);
-    assert_int_equal(r->kind, MSG_STEP);
-    received_free(r);
+    stream_of_next();
+    epoch_of_test++;
+    session_goes_on(&s);
+}
+
+static void steps_use_the_stream_of_the_replays_that_went_before(void **state) {
+    (void)state;
+    struct session_at s = session_prepare(0, SESSION_TOKENS);
+    s.open.keep = true;
+    session_open_sent(&s);
+    step_prepare(&s, 0, 8)->n_hops = 1; /* to where nobody knows the session */
+    message.hops[0].node = nodes[1];
+    memset(message.hops[0].secret, 0, SECRET_SIZE);
+    step_send(&s, prompt, 8 * row_bytes());
+    while (resume(&s).length < 8) {
+    }
+    prepare_to_self(&s, 0, 8);
+    replay_send(&s);
+    uint32_t stream = stream_of_next();
+    prepare_to_self(&s, 8, 1);
+    step_send(&s, prompt + 8 * n_embd, row_bytes());
+    assert_int_equal(stream_of_next(), stream);
+    prepare_to_self(&s, 0, 9);
+    replay_send(&s);
+    assert_int_equal(stream_of_next(), stream);
+    session_close(&s);
+    servers_work();
+}
+
+static void a_step_that_goes_elsewhere_does_not_turn_those_before_it(void **state) {
+    (void)state;
+    struct session_at s = session_with_rows();
+    prepare_to_self(&s, 8, 1);
+    step_send(&s, prompt, row_bytes());
+    uint32_t stream = stream_of_next();
+    prepare_to_self(&s, 9, 30); /* computes while the next one comes */
+    step_send(&s, prompt, 30 * row_bytes());
+    prepare_to_self(&s, 39, 1);
+    message.hops[0].node = nodes[1];
+    step_send(&s, prompt, row_bytes());
+    assert_int_equal(stream_of_next(), stream);
     epoch_of_test++;
     session_goes_on(&s);
 }
@@ -658,6 +727,26 @@ static void what_waits_for_a_link_is_bounded_and_goes_with_a_new_epoch_or_the_se
     servers_work();
 }
 
+static void steps_do_not_wait_for_the_link_of_replays(void **state) {
+    (void)state;
+    struct sessions_all all;
+    struct msg_failed failed;
+    int hole;
+    struct node_ref nowhere = black_hole(&hole);
+    all_open_keeping(&all);
+    all_step(&all, 0, 8);
+    replay_prepare(&all.at[0], &all.at[1], 3, 5);
+    message.hops[0].node = nowhere;
+    replay_send(&all.at[0]);
+    all_step(&all, 8, 4);
+    close(hole);
+    expect_failed(answer(&all.at[0]), COROLLA_PEER_LOST, &failed);
+    assert_int_equal(failed.position, 3);
+    assert_true(node_id_equal(&failed.culprit, &nowhere.id));
+    all_close(&all);
+    servers_work();
+}
+
 /* ---- who is to blame ------------------------------------------------------------------------------------------- */
 
 static void a_hop_that_sends_rubbish_is_the_culprit(void **state) {
@@ -701,9 +790,12 @@ int main(void) {
         cmocka_unit_test(sync_in_the_running_epoch_waits_for_all_steps),
         cmocka_unit_test(a_client_that_lost_its_link_goes_on_over_another),
         cmocka_unit_test(steps_go_on_while_the_client_has_no_link),
+        cmocka_unit_test(a_failure_while_the_client_has_no_link_is_nobodys),
         cmocka_unit_test(answers_go_where_the_last_sync_came_from),
         cmocka_unit_test(a_flood_of_syncs_is_answered_and_costs_nothing),
         cmocka_unit_test(a_client_that_is_its_own_next_hop_may_lose_its_link),
+        cmocka_unit_test(steps_use_the_stream_of_the_replays_that_went_before),
+        cmocka_unit_test(a_step_that_goes_elsewhere_does_not_turn_those_before_it),
         cmocka_unit_test(a_lease_ends_early_for_who_needs_the_memory_the_oldest_first),
         cmocka_unit_test(kept_rows_have_a_budget_of_their_own),
         cmocka_unit_test(a_sync_that_is_not_the_clients_own_changes_nothing),
@@ -713,6 +805,7 @@ int main(void) {
         cmocka_unit_test(a_replay_with_a_body_costs_the_link),
         cmocka_unit_test(a_replay_to_nobody_blames_nobody_else),
         cmocka_unit_test(what_waits_for_a_link_is_bounded_and_goes_with_a_new_epoch_or_the_session),
+        cmocka_unit_test(steps_do_not_wait_for_the_link_of_replays),
         cmocka_unit_test(a_hop_that_sends_rubbish_is_the_culprit),
     };
     return cmocka_run_group_tests(tests, stage_open, stage_close);

@@ -3,8 +3,11 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -12,6 +15,7 @@
 
 #include "base/row_log.h"
 #include "base/thread.h"
+#include "support/sanitized.h"
 
 #define ROW 24
 #define ROWS 300 /* some pages, the last one not whole */
@@ -104,6 +108,38 @@ static void a_log_without_memory_ends_where_the_rows_would_have_begun(void **sta
     row_log_free(log);
 }
 
+/* Memory for one more page, and not for two. */
+static void limit_memory(size_t page, struct rlimit *out_before) {
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%lu", &pages), 1);
+    fclose(f);
+    assert_int_equal(getrlimit(RLIMIT_AS, out_before), 0);
+    struct rlimit limit = *out_before;
+    limit.rlim_cur = pages * (size_t)sysconf(_SC_PAGESIZE) + page + page / 2;
+    assert_int_equal(setrlimit(RLIMIT_AS, &limit), 0);
+}
+
+static void a_log_whose_memory_ends_within_the_rows_has_none_of_them(void **state) {
+    (void)state;
+    enum { WIDE = 1 << 16, N = 65 };
+    if (SANITIZED) skip(); /* sanitizers need all addresses */
+    struct rlimit before;
+    uint8_t *rows = calloc(N, WIDE);
+    struct row_log *log = row_log_new(N, WIDE);
+    assert_true(rows && log);
+    limit_memory((N - 1) * (size_t)WIDE, &before);
+    bool first = row_log_put(log, 0, 1, rows), others = row_log_put(log, 1, N - 1, rows);
+    setrlimit(RLIMIT_AS, &before);
+    assert_true(first);
+    assert_false(others);
+    assert_int_equal(row_log_length(log), 1);
+    assert_true(row_log_put(log, 1, N - 1, rows));
+    row_log_free(log);
+    free(rows);
+}
+
 static void *write_rows(void *log) {
     for (int turn = 0; turn < 50; turn++)
         for (uint32_t at = 0; at < ROWS; at += 10) row_log_put(log, at, 10, in + at * ROW);
@@ -133,6 +169,7 @@ int main(void) {
         cmocka_unit_test(what_is_not_there_is_not_read),
         cmocka_unit_test(what_does_not_fit_is_not_written),
         cmocka_unit_test(a_log_without_memory_ends_where_the_rows_would_have_begun),
+        cmocka_unit_test(a_log_whose_memory_ends_within_the_rows_has_none_of_them),
         cmocka_unit_test(one_thread_reads_what_another_writes),
     };
     return cmocka_run_group_tests(tests, fill, NULL);
