@@ -230,7 +230,6 @@ void client_check_work(struct client *c, uint32_t n, uint32_t again) {
 int rig_open(void **state) {
     static char path[200];
     (void)state;
-    if (getenv("TLOG")) corolla_log_set(COROLLA_LOG_DEBUG, NULL, NULL);
     if (mkdtemp(folder) == NULL) return -1;
     setenv("COROLLA_CACHE", folder, 1);
     setenv("COROLLA_HOME", rig_home("client"), 1);
@@ -260,7 +259,6 @@ int rig_close(void **state) {
     corolla_model_close(model);
     free(want_rows);
     free(want_logits);
-    if (getenv("TLOG")) return 0;
     char command[96];
     snprintf(command, sizeof command, "rm -r %s", folder);
     return system(command);
