@@ -6,6 +6,7 @@
 #   make demo-kill     a server dies in mid-answer, and the answer goes on
 #   make test          everything that must hold, within 15 minutes beside the engine's build
 #   make test-full     the same with the slow campaigns
+#   make test-kill     every server of a chain killed at every position of an answer, of which make test has a sample
 #   make bench         the benchmarks, small; make bench FULL=1 for the figures of bench/RESULTS.md
 #   make -s model      fetch the default model and print its path
 #   make install PREFIX=DIR, make format, make tidy, make clean
@@ -13,7 +14,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all deps run demo-kill test test-full bench model install format tidy clean
+.PHONY: all deps run demo-kill test test-full test-kill bench model install format tidy clean
 
 PREFIX ?= /usr/local
 SERVERS ?= 3
@@ -46,6 +47,11 @@ test:
 test-full:
 	@tools/deps.sh build test
 	@tools/test.sh full
+
+test-kill:
+	@tools/deps.sh build test
+	@tools/build.sh build-test -DCOROLLA_TESTS=ON -DCOROLLA_WERROR=ON -DCOROLLA_TEST_MODEL="$$(tools/model.sh)"
+	@COROLLA_TEST_FULL=1 ctest --test-dir build-test -R recovery/test_kill --verbose
 
 bench: all
 	@python3 bench/run.py $(if $(FULL),,--quick)

@@ -41,9 +41,9 @@ slow='-E e2e/test_lan$' # more than a minute of waiting for timers of the LAN; w
 [ -z "$full" ] || { seconds=300 slow=""; }
 part "tests" build-test "" -j "$places"
 # shellcheck disable=SC2086
-part "address and undefined sanitizers" build-asan "-DCOROLLA_SANITIZE=address" -L 'unit|parity|e2e|small' $slow -j "$places"
+part "address and undefined sanitizers" build-asan "-DCOROLLA_SANITIZE=address" -L 'unit|parity|recovery|e2e|small' $slow -j "$places"
 # test_net_stream computes much and has no threads.
-part "thread sanitizer" build-tsan "-DCOROLLA_SANITIZE=thread" -R 'test_(net|node|remote|session|identity|membership)' -E test_net_stream -j "$places"
+part "thread sanitizer" build-tsan "-DCOROLLA_SANITIZE=thread" -R 'test_(net|node|remote|session|identity|membership|kill)' -E test_net_stream -j "$places"
 part "fuzzing" build-fuzz "-DCOROLLA_FUZZ=ON -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DCOROLLA_FUZZ_SECONDS=$seconds" -L fuzz -j "$places"
 
 printf '== all parts took %d s\n' "$SECONDS"

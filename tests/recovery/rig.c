@@ -7,10 +7,13 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "base/clock.h"
+#include "client/session.h"
 #include "support/tiny.h"
 
 struct corolla_model *model;
@@ -25,6 +28,12 @@ static float *want_rows, *want_logits; /* [TEXT, n_embd], [TEXT, n_vocab] */
 
 static void must(enum corolla_status status, const struct corolla_error *err) {
     if (status != COROLLA_OK) fail_msg("%s: %s", corolla_status_name(status), err->message);
+}
+
+void rig_seed(uint64_t *out_seed) {
+    const char *given = getenv("COROLLA_TEST_SEED");
+    *out_seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
+    print_message("COROLLA_TEST_SEED=%llu\n", (unsigned long long)*out_seed);
 }
 
 uint64_t rig_random(uint64_t *seed, uint64_t n) {
@@ -55,7 +64,7 @@ static void compute_reference(void) {
     corolla_session_close(session);
 }
 
-void check_rows(const float *rows, uint32_t position, uint32_t n) {
+static void check_rows(const float *rows, uint32_t position, uint32_t n) {
     size_t size = info->n_embd;
     for (uint32_t i = 0; i < n; i++)
         if (memcmp(rows + i * size, want_rows + (position + i) * size, size * sizeof *rows) != 0)
@@ -133,15 +142,20 @@ struct serve *client_hop(const struct client *c, uint32_t span) {
     return NULL;
 }
 
-void client_step(struct client *c, uint32_t position, uint32_t n) {
-    struct corolla_error err;
+void client_run(struct client *c, uint32_t position, uint32_t n, corolla_progress_fn progress, void *user) {
     float *rows = malloc((size_t)n * info->n_embd * sizeof *rows);
+    struct session_run run = {.position = position, .n = n, .tokens = text + position, .out = rows, .n_rows = n};
+    struct corolla_error err;
     assert_non_null(rows);
-    must(corolla_session_step(c->session, position, text + position, n, rows, n, &err), &err);
+    run.progress = progress;
+    run.user = user;
+    must(session_step(c->session, &run, &err), &err);
     assert_int_equal(corolla_session_position(c->session), position + n);
     check_rows(rows, position, n);
     free(rows);
 }
+
+void client_step(struct client *c, uint32_t position, uint32_t n) { client_run(c, position, n, NULL, NULL); }
 
 void client_generate(struct client *c, uint32_t position, uint32_t n) {
     struct corolla_error err;
@@ -157,6 +171,24 @@ void client_generate(struct client *c, uint32_t position, uint32_t n) {
     free(row);
     free(logits);
 }
+
+/* ---- killing ----------------------------------------------------------------------------------------------------- */
+
+static void *kill_main(void *user) {
+    struct killer *killer = user;
+    uint64_t until_us = clock_us() + killer->delay_us;
+    while (clock_us() < until_us) { /* a sleep would be too long for the time of a step */
+    }
+    serve_kill(killer->server);
+    return NULL;
+}
+
+void kill_begin(struct killer *killer, struct serve *server, uint32_t delay_us) {
+    *killer = (struct killer){.server = server, .delay_us = delay_us};
+    assert_int_equal(pthread_create(&killer->thread, NULL, kill_main, killer), 0);
+}
+
+void kill_end(struct killer *killer) { pthread_join(killer->thread, NULL); }
 
 /* ---- checks ---------------------------------------------------------------------------------------------------- */
 
@@ -198,7 +230,6 @@ void client_check_work(struct client *c, uint32_t n, uint32_t again) {
 int rig_open(void **state) {
     static char path[200];
     (void)state;
-    if (getenv("TLOG")) corolla_log_set(COROLLA_LOG_DEBUG, NULL, NULL);
     if (mkdtemp(folder) == NULL) return -1;
     setenv("COROLLA_CACHE", folder, 1);
     setenv("COROLLA_HOME", rig_home("client"), 1);
@@ -228,7 +259,6 @@ int rig_close(void **state) {
     corolla_model_close(model);
     free(want_rows);
     free(want_logits);
-    if (getenv("TLOG")) return 0;
     char command[96];
     snprintf(command, sizeof command, "rm -r %s", folder);
     return system(command);

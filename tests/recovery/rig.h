@@ -7,6 +7,7 @@
 #ifndef COROLLA_TESTS_RIG_H
 #define COROLLA_TESTS_RIG_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
 #include <corolla.h>
@@ -55,10 +56,10 @@ struct serve *replica_of(struct serve *s);
 
 /* The tokens [position, position + n) of the text, where the session stands or before; all rows must be right. */
 void client_step(struct client *c, uint32_t position, uint32_t n);
+/* The same; progress is called with "prompt" for what is done of it, and with "recovery". */
+void client_run(struct client *c, uint32_t position, uint32_t n, corolla_progress_fn progress, void *user);
 /* The same one by one, with the logits as well. */
 void client_generate(struct client *c, uint32_t position, uint32_t n);
-/* The rows of a run that took its input from the text, against the reference. */
-void check_rows(const float *rows, uint32_t position, uint32_t n);
 
 /* So many events there were. */
 void check_n_events(const struct client *c, uint32_t n);
@@ -67,6 +68,16 @@ void check_event(const struct client *c, uint32_t i, enum corolla_event_kind kin
 /* Closes the session; each hop of the chain has computed every one of n positions once, or a few of them again. */
 void client_check_work(struct client *c, uint32_t n, uint32_t again);
 
+struct killer { /* a thread that kills a server in a moment */
+    pthread_t thread;
+    struct serve *server;
+    uint32_t delay_us;
+};
+void kill_begin(struct killer *killer, struct serve *server, uint32_t delay_us);
+void kill_end(struct killer *killer);
+
+/* From COROLLA_TEST_SEED, or the time; printed. */
+void rig_seed(uint64_t *out_seed);
 uint64_t rig_random(uint64_t *seed, uint64_t n); /* below n */
 
 #endif

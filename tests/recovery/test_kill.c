@@ -4,20 +4,15 @@
  *   test_kill full     every server at every position of a generation, between two steps and inside one, and all moments of a prompt;
  *                      so does COROLLA_TEST_FULL=1
  */
-#include <pthread.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "client/session.h"
 #include "rig.h"
 #include "support/sanitized.h"
 
@@ -31,29 +26,9 @@
 
 static uint64_t seed;
 static bool full;
+#define KILLS_MAX 1024
 static uint32_t n_kills;
-
-/* ---- who is killed, and when ----------------------------------------------------------------------------------- */
-
-struct killer { /* a thread that kills a server in a moment */
-    pthread_t thread;
-    struct serve *server;
-    uint32_t delay_us;
-};
-
-static void *kill_later(void *user) {
-    struct killer *killer = user;
-    uint64_t until_us = clock_us() + killer->delay_us;
-    while (clock_us() < until_us) { /* a sleep would be too long for the time of a step */
-    }
-    serve_kill(killer->server);
-    return NULL;
-}
-
-static void kill_in(struct killer *killer, struct serve *server, uint32_t delay_us) {
-    *killer = (struct killer){.server = server, .delay_us = delay_us};
-    assert_int_equal(pthread_create(&killer->thread, NULL, kill_later, killer), 0);
-}
+static double pauses_ms[KILLS_MAX];
 
 /* ---- in a generation ------------------------------------------------------------------------------------------- */
 
@@ -69,18 +44,18 @@ static void kill_in_generation(uint32_t span, uint32_t at, bool inside) {
     struct serve *lost = client_hop(&c, span);
     print_message("kill of the server of blocks %u:%u at position %u %s\n", lost->begin, lost->end, at, inside ? "inside a step" : "");
     if (inside)
-        kill_in(&killer, lost, (uint32_t)rig_random(&seed, step_us));
+        kill_begin(&killer, lost, (uint32_t)rig_random(&seed, step_us));
     else
         serve_kill(lost);
     client_generate(&c, PROMPT + at, GENERATED - at);
-    if (inside) pthread_join(killer.thread, NULL);
+    if (inside) kill_end(&killer);
     client_generate(&c, PROMPT + GENERATED, 1); /* it may have come that late */
     check_n_events(&c, 1);
     check_event(&c, 0, COROLLA_EVENT_RECOVERED, lost, "crashed");
     assert_in_range(c.events[0].position, PROMPT + at, PROMPT + (inside ? GENERATED : at));
     assert_ptr_equal(client_hop(&c, span), replica_of(lost));
     client_check_work(&c, PROMPT + GENERATED + 1, inside); /* a result that came too late */
-    n_kills++;
+    pauses_ms[n_kills++] = c.events[0].pause_ms;
 }
 
 static void a_server_dies_at_a_position_of_a_generation(void **state) {
@@ -107,23 +82,12 @@ static void on_progress(void *user, const char *what, uint64_t done, uint64_t to
     if (k->begun || done < k->at) return;
     k->begun = true;
     if (k->inside)
-        kill_in(&k->killer, k->lost, k->delay_us);
+        kill_begin(&k->killer, k->lost, k->delay_us);
     else
         serve_kill(k->lost);
 }
 
 static uint64_t prompt_us; /* what it takes undisturbed */
-
-static void run_prompt(struct client *c, corolla_progress_fn progress, void *user) {
-    float *rows = malloc((size_t)LONG_PROMPT * info->n_embd * sizeof *rows);
-    struct session_run run = {.n = LONG_PROMPT, .tokens = text, .out = rows, .n_rows = LONG_PROMPT, .progress = progress, .user = user};
-    struct corolla_error err;
-    uint64_t start_us = clock_us();
-    if (session_step(c->session, &run, &err) != COROLLA_OK) fail_msg("%s", err.message);
-    if (progress == NULL) prompt_us = clock_us() - start_us;
-    check_rows(rows, 0, LONG_PROMPT);
-    free(rows);
-}
 
 /* chunk: how many of them are back. */
 static void kill_in_prompt(uint32_t span, uint32_t chunk, bool inside) {
@@ -135,39 +99,51 @@ static void kill_in_prompt(uint32_t span, uint32_t chunk, bool inside) {
     print_message("kill of the server of blocks %u:%u in a prompt, %u chunks done %s\n", k.lost->begin, k.lost->end, chunk,
                   inside ? "and inside the next" : "");
     if (chunk == 0) on_progress(&k, "prompt", 0, LONG_PROMPT);
-    run_prompt(&c, on_progress, &k);
-    if (inside) pthread_join(k.killer.thread, NULL);
+    client_run(&c, 0, LONG_PROMPT, on_progress, &k);
+    if (inside) kill_end(&k.killer);
     client_generate(&c, LONG_PROMPT, 1);
     check_n_events(&c, 1);
     check_event(&c, 0, COROLLA_EVENT_RECOVERED, k.lost, "crashed");
     assert_in_range(c.events[0].position, k.at, LONG_PROMPT);
-    client_check_work(&c, LONG_PROMPT + 1, LONG_PROMPT - c.events[0].position); /* only what was under way is done again */
-    n_kills++;
+    client_check_work(&c, LONG_PROMPT + 1, LONG_PROMPT + 1 - c.events[0].position); /* only what was under way is done again */
+    pauses_ms[n_kills++] = c.events[0].pause_ms;
 }
 
 static void a_server_dies_in_a_prompt(void **state) {
     (void)state;
     struct client c;
     client_open(&c, &(struct client_config){.wait_ms = 0});
-    run_prompt(&c, NULL, NULL);
+    uint64_t start_us = clock_us();
+    client_step(&c, 0, LONG_PROMPT);
+    prompt_us = clock_us() - start_us;
     client_check_work(&c, LONG_PROMPT, 0);
     uint32_t n = full ? 4 * SPANS * CHUNKS * 2 : SAMPLE_PROMPTS;
     for (uint32_t i = 0; i < n; i++) kill_in_prompt(i / 2 % SPANS, i / 2 / SPANS % CHUNKS, i % 2 == 1);
 }
 
+static int by_size(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+static void print_pauses(double s) {
+    qsort(pauses_ms, n_kills, sizeof *pauses_ms, by_size);
+    if (n_kills > 0)
+        print_message("%u kills in %.0f s; pauses: median %.0f ms, longest %.0f ms\n", n_kills, s, pauses_ms[n_kills / 2],
+                      pauses_ms[n_kills - 1]);
+}
+
 /* ---- the program ----------------------------------------------------------------------------------------------- */
 
 int main(int argc, char **argv) {
-    const char *given = getenv("COROLLA_TEST_SEED");
-    seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-    full = (argc > 1 && strcmp(argv[1], "full") == 0) || getenv("COROLLA_TEST_FULL") != NULL;
-    print_message("COROLLA_TEST_SEED=%llu\n", (unsigned long long)seed);
+    rig_seed(&seed);
+    full = !SANITIZED && ((argc > 1 && strcmp(argv[1], "full") == 0) || getenv("COROLLA_TEST_FULL") != NULL);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_server_dies_at_a_position_of_a_generation),
         cmocka_unit_test(a_server_dies_in_a_prompt),
     };
     uint64_t start_us = clock_us();
     int failed = cmocka_run_group_tests(tests, rig_open, rig_close);
-    print_message("%u kills in %.0f s\n", n_kills, (double)(clock_us() - start_us) / 1e6);
+    print_pauses((double)(clock_us() - start_us) / 1e6);
     return failed;
 }

@@ -1,6 +1,5 @@
 /* test_loss.c - servers that hang, leave, come back, die in twos, or die while they replace another: sessions go on with the same bits, or
  * wait and say for what. */
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -8,18 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "client/session.h"
 #include "rig.h"
 #include "support/driver.h"
+#include "support/sanitized.h"
 #include "wire/msg.h"
 
 #define PROMPT 300
+#define LONG_PROMPT 500
 #define HANG_MS 1000
 #define DEADLINE_US 90000000 /* against hangs */
 
@@ -30,7 +29,6 @@ static void must(enum corolla_status status, const struct corolla_error *err) {
     if (status != COROLLA_OK) fail_msg("%s: %s", corolla_status_name(status), err->message);
 }
 
-/* The session goes on, and every row is right. Returns how often it was recovered or moved. */
 static uint32_t count(const struct client *c, enum corolla_event_kind kind) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->n_events; i++) n += c->events[i].kind == kind;
@@ -47,6 +45,31 @@ static uint32_t find_event(const struct client *c, const struct serve *lost) {
 
 /* ---- hanging, and several at once ------------------------------------------------------------------------------- */
 
+static void on_first_chunk(void *user, const char *what, uint64_t done, uint64_t total) {
+    struct serve **hangs = user;
+    (void)what;
+    (void)done;
+    (void)total;
+    if (*hangs != NULL) serve_signal(*hangs, SIGSTOP);
+    *hangs = NULL;
+}
+
+static void a_server_that_hangs_in_a_prompt_is_replaced(void **state) {
+    (void)state;
+    for (uint32_t span = 0; span < SPANS; span++) {
+        struct client c;
+        rig_start_all();
+        client_open(&c, &(struct client_config){.hang_ms = HANG_MS});
+        struct serve *lost = client_hop(&c, span), *hangs = lost;
+        client_run(&c, 0, LONG_PROMPT, on_first_chunk, &hangs);
+        client_generate(&c, LONG_PROMPT, 3); /* if it was too fast for it */
+        check_n_events(&c, 1);
+        check_event(&c, 0, COROLLA_EVENT_RECOVERED, lost, "hung");
+        client_check_work(&c, LONG_PROMPT + 3, LONG_PROMPT + 3 - c.events[0].position);
+        serve_kill(lost);
+    }
+}
+
 static void a_server_that_hangs_is_replaced(void **state) {
     (void)state;
     for (uint32_t span = 0; span < SPANS; span++) {
@@ -59,7 +82,8 @@ static void a_server_that_hangs_is_replaced(void **state) {
         client_generate(&c, PROMPT, 3);
         check_n_events(&c, 1);
         check_event(&c, 0, COROLLA_EVENT_RECOVERED, lost, "hung");
-        assert_true(c.events[0].pause_ms > HANG_MS / 2); /* from the last row that came, and a link may have been silent before */
+        assert_true(c.events[0].pause_ms > HANG_MS / 2);          /* from the last row that came, and a link may have been silent before */
+        assert_true(c.events[0].pause_ms < 3 * HANG_MS * SLOWER); /* the default limit is four times ours */
         print_message("the server of blocks %u:%u hung: a pause of %.0f ms\n", lost->begin, lost->end, c.events[0].pause_ms);
         serve_signal(lost, SIGCONT); /* its late answers change nothing */
         client_generate(&c, PROMPT + 3, 20);
@@ -111,26 +135,19 @@ static void a_replacement_that_dies_while_it_is_fed_is_replaced(void **state) {
     (void)state;
     for (uint32_t span = 0; span < SPANS; span++) {
         struct client c;
-        struct corolla_error err;
-        float *row = malloc(info->n_embd * sizeof *row);
         rig_start_all();
         client_open(&c, &(struct client_config){.wait_ms = 0});
         client_step(&c, 0, PROMPT);
         struct second_loss loss = {.first = client_hop(&c, span)};
         loss.second = replica_of(loss.first);
         serve_kill(loss.first);
-        struct session_run run = {.position = PROMPT, .n = 1, .tokens = text + PROMPT, .out = row, .n_rows = 1};
-        run.progress = on_recovery;
-        run.user = &loss;
-        must(session_step(c.session, &run, &err), &err);
-        check_rows(row, PROMPT, 1);
+        client_run(&c, PROMPT, 1, on_recovery, &loss);
         assert_true(loss.begun);
         client_generate(&c, PROMPT + 1, 3);
         assert_int_equal(count(&c, COROLLA_EVENT_RECOVERED), 2);
         check_event(&c, find_event(&c, loss.first), COROLLA_EVENT_RECOVERED, loss.first, "crashed");
         check_event(&c, find_event(&c, loss.second), COROLLA_EVENT_RECOVERED, loss.second, "crashed");
         client_close(&c);
-        free(row);
     }
 }
 
@@ -234,21 +251,6 @@ static void a_server_that_was_restarted_while_its_session_slept_is_lost_and_usab
 
 /* ---- rolling back ----------------------------------------------------------------------------------------------- */
 
-struct killer {
-    pthread_t thread;
-    struct serve *server;
-    uint32_t delay_us;
-};
-
-static void *kill_later(void *user) {
-    struct killer *killer = user;
-    uint64_t until_us = clock_us() + killer->delay_us;
-    while (clock_us() < until_us) {
-    }
-    serve_kill(killer->server);
-    return NULL;
-}
-
 /* One run at a random position with random tokens, in both sessions. */
 static void storm(struct corolla_session *a, struct corolla_session *b) {
     static int32_t tokens[TEXT];
@@ -277,18 +279,14 @@ static void a_storm_of_rollbacks_survives_kills(void **state) {
     client_open(&c, &(struct client_config){.wait_ms = 0});
     must(corolla_session_open(&alone, local, TEXT, &err), &err);
     for (uint32_t i = 0; i < 60; i++) {
-        struct killer killer = {.server = NULL};
-        if (i % 3 == 1) {
-            rig_start_all();
-            killer.server = client_hop(&c, (uint32_t)rig_random(&seed, SPANS));
-            killer.delay_us = (uint32_t)rig_random(&seed, 20000);
-            if (i % 2 == 0)
-                serve_kill(killer.server);
-            else
-                assert_int_equal(pthread_create(&killer.thread, NULL, kill_later, &killer), 0);
-        }
+        bool before = i % 6 == 1, meanwhile = i % 6 == 4;
+        struct killer killer;
+        if (before || meanwhile) rig_start_all();
+        struct serve *lost = client_hop(&c, (uint32_t)rig_random(&seed, SPANS));
+        if (before) serve_kill(lost);
+        if (meanwhile) kill_begin(&killer, lost, (uint32_t)rig_random(&seed, 20000));
         storm(alone, c.session);
-        if (i % 3 == 1 && i % 2 == 1) pthread_join(killer.thread, NULL);
+        if (meanwhile) kill_end(&killer);
     }
     corolla_session_close(alone);
     client_close(&c);
@@ -414,13 +412,12 @@ static void abandoned_sessions_give_their_memory_back(void **state) {
 
 int main(int argc, char **argv) {
     if (argc == 4 && strcmp(argv[1], "abandon") == 0) return abandon_main(argv);
-    const char *given = getenv("COROLLA_TEST_SEED");
     program = argv[0];
-    seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
-    print_message("COROLLA_TEST_SEED=%llu\n", (unsigned long long)seed);
+    rig_seed(&seed);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sessions_are_abandoned),
         cmocka_unit_test(a_server_that_hangs_is_replaced),
+        cmocka_unit_test(a_server_that_hangs_in_a_prompt_is_replaced),
         cmocka_unit_test(servers_that_die_together_are_all_replaced),
         cmocka_unit_test(a_replacement_that_dies_while_it_is_fed_is_replaced),
         cmocka_unit_test(a_session_outlives_many_servers),

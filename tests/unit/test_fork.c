@@ -1,19 +1,17 @@
 /* test_fork.c - forks and beam search: the same bits as sessions that computed everything themselves, also when servers are killed. */
 #include <math.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 #include <corolla.h>
 
+#include "support/serve.h"
 #include "support/tiny.h"
 
 #define SPANS 3
@@ -36,52 +34,19 @@ static void must(enum corolla_status status, const struct corolla_error *err) {
 
 /* ---- servers --------------------------------------------------------------------------------------------------- */
 
-struct server {
-    pid_t pid;
-    FILE *said;
-    char code[1024];
-};
-static struct server servers[SPANS * REPLICAS];
-
-/* A process that can be killed; blocks 2 * span and the next. */
-static void server_start(struct server *s, uint32_t span) {
-    int out[2];
-    char blocks[16], home[4200];
-    assert_int_equal(pipe(out), 0);
-    snprintf(blocks, sizeof blocks, "%u:%u", span * 2, span * 2 + 2);
-    snprintf(home, sizeof home, "%s/home%ld", folder, (long)(s - servers));
-    s->pid = fork();
-    if (s->pid == 0) {
-        setenv("COROLLA_HOME", home, 1);
-        dup2(out[1], STDOUT_FILENO);
-        close(out[0]);
-        const char *bin = getenv("COROLLA_BIN");
-        execl(bin, bin, "serve", model_path, "--blocks", blocks, "--listen", "127.0.0.1:0", "--no-lan", "--threads", "1", (char *)NULL);
-        _exit(127);
-    }
-    close(out[1]);
-    s->said = fdopen(out[0], "r");
-}
-
-static void server_wait(struct server *s) {
-    char line[1100];
-    while (fgets(line, sizeof line, s->said) != NULL && strncmp(line, "ready", 5) != 0) sscanf(line, "join %1023s", s->code);
-    if (s->code[0] == '\0') fail_msg("a server did not start");
-}
-
-static void server_kill(struct server *s) {
-    if (s->pid <= 0) return;
-    kill(s->pid, SIGKILL);
-    waitpid(s->pid, NULL, 0);
-    fclose(s->said);
-    *s = (struct server){.pid = 0};
-}
+static struct serve servers[SPANS * REPLICAS]; /* of two blocks each */
 
 static struct corolla_swarm *servers_join(void) {
     const char *joins[SPANS * REPLICAS];
-    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) server_start(&servers[i], i % SPANS);
     for (uint32_t i = 0; i < SPANS * REPLICAS; i++) {
-        server_wait(&servers[i]);
+        char home[64];
+        uint32_t span = i % SPANS;
+        snprintf(home, sizeof home, "%s/home%u", folder, i);
+        serve_init(&servers[i], home, model_path, span * 2, span * 2 + 2);
+        serve_start(&servers[i]);
+    }
+    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) {
+        serve_wait_ready(&servers[i]);
         joins[i] = servers[i].code;
     }
     struct corolla_swarm_config config;
@@ -95,7 +60,7 @@ static struct corolla_swarm *servers_join(void) {
 }
 
 static void servers_end(void) {
-    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) server_kill(&servers[i]);
+    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) serve_kill(&servers[i]);
 }
 
 /* Kills the server that the chain uses for a span; its node id names it by the join code's key. */
@@ -103,14 +68,9 @@ static void kill_hop(struct corolla_swarm *swarm, uint32_t span) {
     struct corolla_hop hops[SPANS];
     assert_int_equal(corolla_swarm_chain(swarm, hops, SPANS), SPANS);
     for (uint32_t i = 0; i < REPLICAS; i++) {
-        struct server *s = &servers[i * SPANS + span];
-        char key[65], home[4200];
-        struct corolla_error err;
-        if (s->pid <= 0) continue;
-        snprintf(home, sizeof home, "%s/home%ld", folder, (long)(s - servers));
-        must(corolla_key_show(home, key, &err), &err);
-        if (strncmp(hops[span].node, key, 64) == 0) {
-            server_kill(s);
+        struct serve *s = &servers[i * SPANS + span];
+        if (s->pid > 0 && strncmp(hops[span].node, s->key, 64) == 0) {
+            serve_kill(s);
             return;
         }
     }
