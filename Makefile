@@ -7,18 +7,20 @@
 #   make test          everything that must hold, within 15 minutes beside the engine's build
 #   make test-full     the same with the slow campaigns
 #   make bench         the benchmarks, small; make bench FULL=1 for the figures of bench/RESULTS.md
+#   make soak          clients generate while servers are killed and started at random, for MINUTES=30
 #   make -s model      fetch the default model and print its path
 #   make install PREFIX=DIR, make format, make tidy, make clean
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all deps run demo-kill test test-full bench model install format tidy clean
+.PHONY: all deps run demo-kill test test-full bench soak model install format tidy clean
 
 PREFIX ?= /usr/local
 SERVERS ?= 3
 PROMPT ?= What is a corolla? Answer in two sentences.
 MODEL ?=
+MINUTES ?= 30
 # As they were typed: a prompt may hold quotes and dollars, which neither make nor the shell shall read.
 export RUN_MODEL := $(value MODEL)
 export RUN_SERVERS := $(value SERVERS)
@@ -49,6 +51,9 @@ test-full:
 
 bench: all
 	@python3 bench/run.py $(if $(FULL),,--quick)
+
+soak: all
+	@python3 bench/soak.py --minutes "$(MINUTES)"
 
 install: all
 	@cmake --install build --prefix "$(PREFIX)"
