@@ -8,18 +8,20 @@
 #   make test-full     the same with the slow campaigns
 #   make test-kill     every server of a chain killed at every position of an answer, of which make test has a sample
 #   make bench         the benchmarks, small; make bench FULL=1 for the figures of bench/RESULTS.md
+#   make soak          clients generate while servers are killed and started at random, for MINUTES=30
 #   make -s model      fetch the default model and print its path
 #   make install PREFIX=DIR, make format, make tidy, make clean
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all deps run demo-kill test test-full test-kill bench model install format tidy clean
+.PHONY: all deps run demo-kill test test-full test-kill bench soak model install format tidy clean
 
 PREFIX ?= /usr/local
 SERVERS ?= 3
 PROMPT ?= What is a corolla? Answer in two sentences.
 MODEL ?=
+MINUTES ?= 30
 # As they were typed: a prompt may hold quotes and dollars, which neither make nor the shell shall read.
 export RUN_MODEL := $(value MODEL)
 export RUN_SERVERS := $(value SERVERS)
@@ -55,6 +57,9 @@ test-kill:
 
 bench: all
 	@python3 bench/run.py $(if $(FULL),,--quick)
+
+soak: all
+	@python3 bench/soak.py --minutes "$(MINUTES)"
 
 install: all
 	@cmake --install build --prefix "$(PREFIX)"
