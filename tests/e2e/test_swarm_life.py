@@ -159,7 +159,8 @@ class SwarmLife(Case):
         self.assertNotIn("record_suspected", sleeper.log())
         other.stop()
         # By clients that know nothing else: others see what any of the three servers knows.
-        self.wait_until("the other left", lambda: len(self.swarm(first.code, home=f"c{time.monotonic_ns()}")) == 2)
+        self.wait_until("the other left", lambda: [(s["begin"], s["end"], s["state"]) for s in self.swarm(first.code, home=f"c{time.monotonic_ns()}")]
+                        == [(0, 2, "online"), (2, 4, "online")])
         self.assertEqual(self.tokens(first.code), self.local())
 
 
