@@ -117,11 +117,7 @@ static void begin(struct remote *remote) {
     spare->from = h->index > 0 ? chain->hops[h->index - 1] : NULL;
     spare->n_hops = n;
     memcpy(spare->hops, hops, n * sizeof(struct remote_hop *));
-    for (uint32_t i = 0; i < n; i++) {
-        hops[i]->keep = hops[i]->end < remote->peers->n_blocks;
-        hops[i]->has_upstream = i > 0 || h->index > 0;
-        if (hops[i]->has_upstream) hops[i]->upstream = i > 0 ? hops[i - 1]->ref.id : spare->from->ref.id;
-    }
+    hops_link(remote, spare->from, hops, n);
     pthread_mutex_unlock(&remote->peers->lock);
     hops_ask_begin(remote, hops, n);
     h->state = HANDOVER_OPENING;

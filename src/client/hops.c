@@ -154,6 +154,15 @@ enum corolla_status hops_ask(struct remote *remote, struct remote_hop *const *ho
 
 /* ---- the chain ------------------------------------------------------------------------------------------------- */
 
+void hops_link(const struct remote *remote, const struct remote_hop *before, struct remote_hop *const *hops, uint32_t n) {
+    for (uint32_t i = 0; i < n; i++) {
+        const struct remote_hop *upstream = i > 0 ? hops[i - 1] : before;
+        if (!hops[i]->opened) hops[i]->keep = hops[i]->end < remote->peers->n_blocks;
+        hops[i]->has_upstream = upstream != NULL;
+        if (upstream != NULL) hops[i]->upstream = upstream->ref.id;
+    }
+}
+
 bool chain_splice(struct remote *remote, uint32_t index, uint32_t n_old, struct remote_hop *const *hops, uint32_t n) {
     struct lane *chain = &remote->chain;
     if (chain->n_hops - n_old + n > HOPS_MAX) return false;
@@ -161,12 +170,7 @@ bool chain_splice(struct remote *remote, uint32_t index, uint32_t n_old, struct 
     memmove(&chain->hops[index + n], &chain->hops[index + n_old], (chain->n_hops - index - n_old) * sizeof(struct remote_hop *));
     memcpy(&chain->hops[index], hops, n * sizeof(struct remote_hop *));
     chain->n_hops = chain->n_hops - n_old + n;
-    for (uint32_t i = 0; i < chain->n_hops; i++) {
-        struct remote_hop *hop = chain->hops[i];
-        hop->keep = hop->opened ? hop->keep : hop->end < remote->peers->n_blocks;
-        hop->has_upstream = i > 0;
-        if (i > 0) hop->upstream = chain->hops[i - 1]->ref.id;
-    }
+    hops_link(remote, NULL, chain->hops, chain->n_hops);
     pthread_mutex_unlock(&remote->peers->lock);
     return true;
 }

@@ -192,11 +192,9 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     if (status != COROLLA_OK && status != COROLLA_NOMEM)
         status = err_set(err, COROLLA_NO_CHAIN, "%s; no other server has blocks %u:%u now", old[0]->error.message, begin, end);
     if (status != COROLLA_OK) return status;
-    for (uint32_t i = 0; i < n_new; i++) {
-        hops[i]->keep = hops[i]->end < remote->peers->n_blocks;
-        hops[i]->has_upstream = i > 0 || index > 0;
-        if (hops[i]->has_upstream) hops[i]->upstream = i > 0 ? hops[i - 1]->ref.id : chain->hops[index - 1]->ref.id;
-    }
+    pthread_mutex_lock(&remote->peers->lock);
+    hops_link(remote, index > 0 ? chain->hops[index - 1] : NULL, hops, n_new);
+    pthread_mutex_unlock(&remote->peers->lock);
     status = hops_ask(remote, hops, n_new, remote->swarm->timeout_ms, err);
     for (uint32_t i = 0; i < n_new && status != COROLLA_CANCELLED; i++)
         hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);

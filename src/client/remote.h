@@ -173,6 +173,8 @@ enum corolla_status hops_choose(struct remote *remote, uint32_t begin, uint32_t 
                                 uint32_t *out_n, struct corolla_error *err);
 /* Remembers the chain for corolla_swarm_chain(). True: what it computes has the bits that the session began with. */
 bool chain_remember(struct remote *remote);
+/* Who sends to whom, and who keeps what it sends; before: who sends to the first one, NULL: the client. The lock is held. */
+void hops_link(const struct remote *remote, const struct remote_hop *before, struct remote_hop *const *hops, uint32_t n);
 /* Puts n hops in the place of hops [index, index + n_old) of the chain, and tells who sends to whom. False: too many hops. */
 bool chain_splice(struct remote *remote, uint32_t index, uint32_t n_old, struct remote_hop *const *hops, uint32_t n);
 /* Closes hops of which nothing is wanted any more. */

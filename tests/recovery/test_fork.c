@@ -1,80 +1,22 @@
 /* test_fork.c - forks and beam search: the same bits as sessions that computed everything themselves, also when servers are killed. */
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
-#include <corolla.h>
 
-#include "support/serve.h"
-#include "support/tiny.h"
+#include "rig.h"
 
-#define SPANS 3
-#define REPLICAS 2
-#define TOKENS 128
 #define PROMPT 40
 #define WIDTH 4
 #define STEPS 12
 
-static char folder[] = "/tmp/corolla-fork-XXXXXX";
-static char model_path[4096];
-static struct corolla_model *model;
-static const struct corolla_model_info *info;
-static struct corolla_swarm *local;
-static int32_t prompt[PROMPT];
-
 static void must(enum corolla_status status, const struct corolla_error *err) {
     if (status != COROLLA_OK) fail_msg("%s: %s", corolla_status_name(status), err->message);
-}
-
-/* ---- servers --------------------------------------------------------------------------------------------------- */
-
-static struct serve servers[SPANS * REPLICAS]; /* of two blocks each */
-
-static struct corolla_swarm *servers_join(void) {
-    const char *joins[SPANS * REPLICAS];
-    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) {
-        char home[64];
-        uint32_t span = i % SPANS;
-        snprintf(home, sizeof home, "%s/home%u", folder, i);
-        serve_init(&servers[i], home, model_path, span * 2, span * 2 + 2);
-        serve_start(&servers[i]);
-    }
-    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) {
-        serve_wait_ready(&servers[i]);
-        joins[i] = servers[i].code;
-    }
-    struct corolla_swarm_config config;
-    struct corolla_swarm *swarm;
-    struct corolla_error err;
-    corolla_swarm_config_default(&config);
-    config.joins = joins;
-    config.n_joins = SPANS * REPLICAS;
-    must(corolla_swarm_open(&swarm, model, &config, &err), &err);
-    return swarm;
-}
-
-static void servers_end(void) {
-    for (uint32_t i = 0; i < SPANS * REPLICAS; i++) serve_kill(&servers[i]);
-}
-
-/* Kills the server that the chain uses for a span; its node id names it by the join code's key. */
-static void kill_hop(struct corolla_swarm *swarm, uint32_t span) {
-    struct corolla_hop hops[SPANS];
-    assert_int_equal(corolla_swarm_chain(swarm, hops, SPANS), SPANS);
-    for (uint32_t i = 0; i < REPLICAS; i++) {
-        struct serve *s = &servers[i * SPANS + span];
-        if (s->pid > 0 && strncmp(hops[span].node, s->key, 64) == 0) {
-            serve_kill(s);
-            return;
-        }
-    }
-    fail_msg("no server of span %u is in the chain", span);
 }
 
 /* ---- beams ----------------------------------------------------------------------------------------------------- */
@@ -131,17 +73,17 @@ static struct beam child_of(const struct beam *parent, const struct candidate *c
     return child;
 }
 
-/* Beam search; before(user, step) is called in front of each step. */
-static void search(struct corolla_swarm *swarm, void (*before)(struct corolla_swarm *swarm, uint32_t step), struct beam out[WIDTH]) {
+/* Beam search; before(step) is called in front of each step. */
+static void search(struct corolla_swarm *swarm, void (*before)(uint32_t step), struct beam out[WIDTH]) {
     struct corolla_error err;
     uint32_t n = 1;
     out[0] = (struct beam){.hidden = malloc(info->n_embd * sizeof(float))};
-    must(corolla_session_open(&out[0].session, swarm, TOKENS, &err), &err);
-    step(&out[0], 0, prompt, PROMPT);
+    must(corolla_session_open(&out[0].session, swarm, TEXT, &err), &err);
+    step(&out[0], 0, text, PROMPT);
     for (uint32_t s = 0; s < STEPS; s++) {
         struct candidate candidates[WIDTH * WIDTH];
         struct beam next[WIDTH];
-        if (before != NULL) before(swarm, s);
+        if (before != NULL) before(s);
         for (uint32_t i = 0; i < n; i++) expand(&out[i], i, candidates + (size_t)i * WIDTH);
         qsort(candidates, (size_t)n * WIDTH, sizeof *candidates, by_score);
         for (uint32_t i = 0; i < WIDTH; i++) { /* the last child of a parent takes its session */
@@ -185,8 +127,8 @@ static void beams_have_the_bits_of_sessions_of_their_own(void **state) {
     for (uint32_t i = 0; i < WIDTH; i++) {
         struct corolla_error err;
         struct beam alone = {.hidden = malloc(info->n_embd * sizeof(float))};
-        must(corolla_session_open(&alone.session, local, TOKENS, &err), &err);
-        step(&alone, 0, prompt, PROMPT);
+        must(corolla_session_open(&alone.session, local, TEXT, &err), &err);
+        step(&alone, 0, text, PROMPT);
         step(&alone, PROMPT, beams[i].tokens, beams[i].n);
         assert_memory_equal(alone.hidden, beams[i].hidden, info->n_embd * sizeof(float));
         corolla_session_close(alone.session);
@@ -195,44 +137,48 @@ static void beams_have_the_bits_of_sessions_of_their_own(void **state) {
     beams_free(beams);
 }
 
-static void kill_now_and_then(struct corolla_swarm *swarm, uint32_t step) {
-    if (step == 3) kill_hop(swarm, 1);
-    if (step == 6) kill_hop(swarm, 0);
-    if (step == 9) kill_hop(swarm, 2);
+static struct client client;
+
+/* The server that the chain has for a span now. */
+static void kill_hop(uint32_t span) { serve_kill(client_hop(&client, span)); }
+
+static void kill_now_and_then(uint32_t step) {
+    if (step % 3 == 0 && step > 0) kill_hop(step / 3 % SPANS);
 }
 
 static void beams_through_a_chain_are_the_same_and_survive_kills(void **state) {
     (void)state;
     struct beam want[WIDTH], got[WIDTH];
-    struct corolla_swarm *swarm = servers_join();
+    rig_start_all();
+    client_open(&client, &(struct client_config){0});
     search(local, NULL, want);
-    search(swarm, NULL, got);
+    search(client.swarm, NULL, got);
     beams_equal(want, got);
     beams_free(got);
-    search(swarm, kill_now_and_then, got);
+    search(client.swarm, kill_now_and_then, got);
     beams_equal(want, got);
     beams_free(got);
     beams_free(want);
-    corolla_swarm_close(swarm);
-    servers_end();
+    client_close(&client);
 }
 
 /* Three forks of one session go different ways, servers die between them, and the parent goes on as if nothing had been. */
 static void forks_go_on_by_themselves_under_kills(void **state) {
     (void)state;
-    struct corolla_swarm *swarm = servers_join();
-    struct corolla_swarm *where[] = {local, swarm};
+    rig_start_all();
+    client_open(&client, &(struct client_config){0});
+    struct corolla_swarm *where[] = {local, client.swarm};
     float *hidden[2][4];
     for (uint32_t w = 0; w < 2; w++) {
         struct corolla_error err;
         struct corolla_session *sessions[4];
-        must(corolla_session_open(&sessions[0], where[w], TOKENS, &err), &err);
-        must(corolla_session_step(sessions[0], 0, prompt, PROMPT, NULL, 0, &err), &err);
+        must(corolla_session_open(&sessions[0], where[w], TEXT, &err), &err);
+        must(corolla_session_step(sessions[0], 0, text, PROMPT, NULL, 0, &err), &err);
         for (uint32_t i = 1; i < 4; i++) must(corolla_session_fork(&sessions[i], sessions[0], &err), &err);
         for (uint32_t i = 0; i < 4; i++) {
-            if (w == 1 && i > 0) kill_hop(swarm, i - 1);
+            if (w == 1 && i > 0) kill_hop(i - 1);
             hidden[w][i] = malloc(info->n_embd * sizeof(float));
-            must(corolla_session_step(sessions[i], PROMPT - 4 * i, prompt + i, 20, hidden[w][i], 1, &err), &err); /* and rolls back */
+            must(corolla_session_step(sessions[i], PROMPT - 4 * i, text + i, 20, hidden[w][i], 1, &err), &err); /* and rolls back */
         }
         for (uint32_t i = 0; i < 4; i++) corolla_session_close(sessions[i]);
     }
@@ -241,40 +187,7 @@ static void forks_go_on_by_themselves_under_kills(void **state) {
         free(hidden[0][i]);
         free(hidden[1][i]);
     }
-    corolla_swarm_close(swarm);
-    servers_end();
-}
-
-/* ---- setting up ------------------------------------------------------------------------------------------------ */
-
-static int setup(void **state) {
-    (void)state;
-    if (mkdtemp(folder) == NULL) return -1;
-    setenv("COROLLA_CACHE", folder, 1);
-    setenv("COROLLA_HOME", folder, 1);
-    snprintf(model_path, sizeof model_path, "%s/tiny.gguf", folder);
-    struct tiny_config tiny;
-    struct corolla_swarm_config config;
-    struct corolla_error err;
-    tiny_config_default(&tiny, "llama");
-    tiny.n_blocks = 2 * SPANS;
-    if (!tiny_write(&tiny, model_path) || corolla_model_open(&model, model_path, NULL, NULL, &err) != COROLLA_OK) return -1;
-    info = corolla_model_info(model);
-    for (int i = 0; i < PROMPT; i++) prompt[i] = (int32_t)(20 + (uint32_t)(i * 37) % (info->n_vocab - 20));
-    corolla_swarm_config_default(&config);
-    config.local = true;
-    config.threads = 1;
-    return corolla_swarm_open(&local, model, &config, &err) == COROLLA_OK ? 0 : -1;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    char command[96];
-    servers_end();
-    corolla_swarm_close(local);
-    corolla_model_close(model);
-    snprintf(command, sizeof command, "rm -r %s", folder);
-    return system(command);
+    client_close(&client);
 }
 
 int main(void) {
@@ -283,5 +196,5 @@ int main(void) {
         cmocka_unit_test(beams_through_a_chain_are_the_same_and_survive_kills),
         cmocka_unit_test(forks_go_on_by_themselves_under_kills),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, rig_open, rig_close);
 }
