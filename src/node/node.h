@@ -1,6 +1,7 @@
 /* node.h - a server at work: its loop thread, what it hosts, and what the swarm is told of it.
  *
  *   node.c      life; events of the net
+ *   open.c      opening sessions, also as copies of others
  *   answer.c    what clients are told
  *   announce.c  what the swarm is told: our record; reach.c measures the way to likely next hops
  *   forward.c   from a computed step to the next hop or the client
@@ -97,6 +98,8 @@ void node_call(struct node *node, void (*fn)(void *user), void *user);
 void node_drain(struct node *node, enum node_drain why, bool on);
 bool node_is_leaving(const struct node *node); /* its blocks: it moves, or stops */
 void node_notify(void *user); /* any thread: there are computed steps */
+/* A step does not point to the session any more. */
+void node_let_go(struct node *node, struct session *session);
 /* Frees a step that nobody waits for any more, and its session when that was the last reason to keep it. */
 void node_drop_step(struct node *node, struct step *step);
 void node_drop_steps(struct node *node, struct step *first);

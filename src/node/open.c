@@ -1,0 +1,120 @@
+/* open.c - see open.h. */
+#include "node/open.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/err.h"
+#include "crypto/rand.h"
+#include "node/answer.h"
+#include "node/resume.h"
+
+/* The memory for kept rows is promised here and taken as the session grows. */
+static enum corolla_status open_log(struct host *host, struct session *session, const struct msg_open *open, struct corolla_error *err) {
+    size_t row_size = span_hparams(host->span)->n_embd * msg_wire_size(open->dtype);
+    uint64_t bytes = ((uint64_t)open->max_tokens + KV_PAD - 1) / KV_PAD * KV_PAD * row_size;
+    if (bytes > host->rows_bytes_left)
+        return err_set(err, COROLLA_NO_CACHE, "no memory to keep the output of %u tokens: ask for a shorter session or come back later",
+                       open->max_tokens);
+    session->lane.kept = row_log_new(open->max_tokens, row_size);
+    if (!session->lane.kept) return err_set(err, COROLLA_NOMEM, "this server is out of memory: choose another one");
+    session->wire = open->dtype;
+    session->kept_bytes = bytes;
+    return COROLLA_OK;
+}
+
+static enum corolla_status session_new(struct host *host, const struct msg_open *open, struct session **out, struct corolla_error *err) {
+    struct session *session = calloc(1, sizeof *session);
+    if (!session) return err_set(err, COROLLA_NOMEM, "this server is out of memory: choose another one");
+    enum corolla_status status = open->keep ? open_log(host, session, open, err) : COROLLA_OK;
+    if (status == COROLLA_OK) status = kv_open(&session->lane.kv, host->span, open->begin, open->end, open->max_tokens, err);
+    if (status != COROLLA_OK) {
+        row_log_free(session->lane.kept);
+        free(session);
+        return status;
+    }
+    host->rows_bytes_left -= session->kept_bytes;
+    *out = session;
+    return COROLLA_OK;
+}
+
+static void fail_copy(struct node *node, struct session *session, const struct corolla_error *error) {
+    answer_failed(node, session->link, session->stream, &(struct answer_about){.session = session->id}, error);
+    node_close_session(node, session);
+}
+
+/* OPENED goes out when the copy is there (open_copied). The parent counts a step already. */
+static void copy_parent(struct node *node, struct session *session, struct session *parent, uint32_t length) {
+    struct msg_step *m = &node->message;
+    m->epoch = 0;
+    m->position = length;
+    m->n_tokens = 1;
+    m->n_rows = m->n_hops = m->n_timings = 0;
+    m->dtype = session->wire;
+    struct step *step = step_new(node->net, m, NULL);
+    if (!step) {
+        node_let_go(node, parent);
+        fail_copy(node, session, &(struct corolla_error){.status = COROLLA_BUSY, .message = "this server is out of memory: try again later"});
+        return;
+    }
+    step->session = session;
+    step->parent = parent;
+    session->n_steps++;
+    node->n_steps++;
+    compute_submit(node->host->compute, &session->lane, step);
+}
+
+static enum corolla_status open_session(struct node *node, struct link *link, uint32_t stream, const struct msg_open *open,
+                                        struct corolla_error *err) {
+    const struct node_id *client = &link_peer(link)->id;
+    struct session *session = NULL, *parent = NULL;
+    enum corolla_status status;
+    if (open->has_parent && !(parent = sessions_find_parent(&node->sessions, open, client)))
+        return err_set(err, COROLLA_NO_SESSION, "there is no such session to begin from: open a new one");
+    if (parent) parent->n_steps++; /* so that it does not make room for its own copy */
+    do {
+        status = sessions_check_open(&node->sessions, &node->limits, open, client, err);
+        if (status == COROLLA_OK) status = session_new(node->host, open, &session, err);
+    } while (status != COROLLA_OK && resume_make_room(node, status, client));
+    if (status != COROLLA_OK && parent) node_let_go(node, parent);
+    if (status != COROLLA_OK) return status;
+    memcpy(session->id, open->session, SESSION_SIZE);
+    rand_bytes(session->secret, SECRET_SIZE);
+    session->client = *client;
+    session->has_upstream = open->has_upstream;
+    if (open->has_upstream) session->upstream = open->upstream;
+    session->link = link;
+    session->stream = stream;
+    session->max_tokens = open->max_tokens;
+    session->lane.begin = open->begin;
+    session->lane.end = open->end;
+    sessions_add(&node->sessions, session);
+    if (parent)
+        copy_parent(node, session, parent, open->parent_length);
+    else
+        answer_opened(node, session);
+    return COROLLA_OK;
+}
+
+enum corolla_status open_take(struct node *node, struct link *link, uint32_t stream, const struct message *msg, struct corolla_error *err) {
+    struct msg_open open;
+    struct corolla_error error = {0};
+    enum corolla_status status = msg_open_decode(msg->header, msg->header_size, &open, err);
+    if (status != COROLLA_OK) return status;
+    if (open_session(node, link, stream, &open, &error) != COROLLA_OK)
+        answer_failed(node, link, stream, &(struct answer_about){.session = open.session}, &error);
+    return COROLLA_OK;
+}
+
+/* A session that began as a copy is open, or cannot be. */
+void open_copied(struct node *node, struct step *step) {
+    struct session *session = step->session;
+    if (!session->closed && step->error.status != COROLLA_OK) {
+        struct corolla_error error = step->error;
+        fail_copy(node, session, &error);
+    } else if (!session->closed) {
+        session->expected = session->lane.length;
+        answer_opened(node, session);
+    }
+    node_drop_step(node, step);
+}
