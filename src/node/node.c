@@ -14,7 +14,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "crypto/rand.h"
 #include "node/answer.h"
 #include "node/forward.h"
 #include "node/open.h"
