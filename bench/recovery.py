@@ -107,13 +107,13 @@ class Pauses:
         self.undisturbed = None
 
     def round(self, turn):
+        self.client.do("back 0")
+        compute = self.client.do(f"prefill {self.n}").compute_ms
+        normal = self.client.do(f"decode {self.args.tokens}")
+        if self.undisturbed is None:
+            self.undisturbed = normal.tokens
+        must_equal(normal.tokens, self.undisturbed, "a repetition")
         for i, how in enumerate(self.HOW):
-            self.client.do("back 0")
-            compute = self.client.do(f"prefill {self.n}").compute_ms
-            normal = self.client.do(f"decode {self.args.tokens}")
-            if self.undisturbed is None:
-                self.undisturbed = normal.tokens
-            must_equal(normal.tokens, self.undisturbed, "a repetition")
             self.client.do("hops")
             index = (turn + i) % 3
             self.one(how, self.client.hops[index], compute[index], statistics.median(normal.gaps()))

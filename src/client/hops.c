@@ -196,12 +196,16 @@ bool chain_remember(struct remote *remote) {
     return exact;
 }
 
-/* A server is a hop once: those that still work are left out. */
-static uint32_t list_avoided(const struct remote *remote, struct peer *out[HOPS_MAX]) {
+/* A server has a session once. Those that work are left out, unless all blocks are chosen anew; those that were cut off too: they may have
+ * it still, and only SYNC brings them back. */
+static uint32_t list_avoided(const struct remote *remote, bool whole, struct peer *out[HOPS_MAX]) {
     uint32_t n = 0;
     pthread_mutex_lock(&remote->peers->lock);
-    for (uint32_t i = 0; i < remote->chain.n_hops; i++)
-        if (!remote->chain.hops[i]->down) out[n++] = remote->chain.hops[i]->peer;
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++) {
+        const struct remote_hop *hop = remote->chain.hops[i];
+        bool cut = hop->down && hop->opened && (hop->error.status == COROLLA_PEER_LOST || hop->error.status == COROLLA_TIMEOUT);
+        if (cut || (!hop->down && !whole)) out[n++] = hop->peer;
+    }
     pthread_mutex_unlock(&remote->peers->lock);
     return n;
 }
@@ -227,7 +231,7 @@ enum corolla_status hops_choose(struct remote *remote, uint32_t begin, uint32_t 
                                    .wire = remote->wire,
                                    .exact = remote->swarm->want_exact,
                                    .avoid = avoid,
-                                   .n_avoid = whole ? 0 : list_avoided(remote, avoid),
+                                   .n_avoid = list_avoided(remote, whole, avoid),
                                    .age_ms = INFO_AGE_MS,
                                    .deadline_us = clock_us() + (uint64_t)timeout_ms * 1000};
     struct choice choice = {.n = 0};

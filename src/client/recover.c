@@ -35,6 +35,7 @@ struct recovery {
     const struct session_run *run;
     uint64_t deadline_us;
     bool told_waiting;
+    bool back; /* the chain was cut off as a whole, and is no more */
     uint32_t n_losses;
     struct loss losses[HOPS_MAX];
     uint32_t n_cuts; /* hops whose links ended; they may come back */
@@ -177,6 +178,26 @@ static void wait_for_servers(struct recovery *r, uint32_t begin, uint32_t end, c
     pause_ms(r->remote, LOOK_AGAIN_MS);
 }
 
+static bool all_down(const struct remote *remote) {
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++)
+        if (!hop_down(remote, remote->chain.hops[i])) return false;
+    return true;
+}
+
+/* Others for the blocks [begin, end). When the whole chain is down and others can be reached, so can perhaps the old ones, of a network
+ * that has come back: then these are asked first. */
+static enum corolla_status choose_others(struct recovery *r, uint32_t begin, uint32_t end, struct remote_hop **out_hops, uint32_t *out_n,
+                                         struct corolla_error *err) {
+    struct remote *remote = r->remote;
+    enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, out_hops, out_n, err);
+    if (status != COROLLA_OK || r->late != NULL || !all_down(remote)) return status;
+    status = find_lost(remote, true);
+    r->back = !all_down(remote);
+    if (r->back) status = err_set(err, COROLLA_NO_CHAIN, "the servers of the chain can be reached again");
+    if (status != COROLLA_OK) hops_drop(remote, out_hops, *out_n);
+    return status;
+}
+
 /* Chooses and opens servers for the hops [index, index + n) of the chain, and puts them there. */
 static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t n, struct corolla_error *err) {
     struct remote *remote = r->remote;
@@ -184,7 +205,8 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     struct remote_hop *hops[HOPS_MAX], *old[HOPS_MAX];
     uint32_t n_new = 0, begin = chain->hops[index]->begin, end = chain->hops[index + n - 1]->end;
     memcpy(old, &chain->hops[index], n * sizeof(struct remote_hop *));
-    enum corolla_status status = hops_choose(remote, begin, end, CHOOSE_MS, hops, &n_new, err);
+    enum corolla_status status = choose_others(r, begin, end, hops, &n_new, err);
+    if (r->back) return status;
     if (status != COROLLA_OK && old[0]->error.status == COROLLA_REFUSED) { /* such as a member that was revoked: no use in waiting */
         *err = old[0]->error;
         return COROLLA_REFUSED;
@@ -217,7 +239,7 @@ static enum corolla_status replace_all(struct recovery *r, struct corolla_error 
     struct remote_hop *hops[HOPS_MAX], *old[HOPS_MAX];
     uint32_t n = 0, n_old = chain->n_hops;
     memcpy(old, chain->hops, n_old * sizeof(struct remote_hop *));
-    enum corolla_status status = hops_choose(remote, 0, remote->peers->n_blocks, CHOOSE_MS, hops, &n, err);
+    enum corolla_status status = choose_others(r, 0, remote->peers->n_blocks, hops, &n, err);
     if (status != COROLLA_OK) return status;
     for (uint32_t i = 0; i < n_old; i++)
         if (hop_down(remote, old[i])) note_loss(r, old[i]);
@@ -285,6 +307,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
     struct remote *remote = r->remote;
     uint32_t begin = 0, end = 0;
     recover_raise_epoch(remote);
+    r->back = false;
     note_cuts(r);
     if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err);
     note_cuts(r);
@@ -304,7 +327,8 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
             r->late = NULL;
             return rebuild(remote, r->run, err);
         }
-        if (status != COROLLA_OK && status != COROLLA_CANCELLED && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
+        if (status != COROLLA_OK && status != COROLLA_CANCELLED && !r->back && replace_all(r, NULL) == COROLLA_OK) status = COROLLA_OK;
+        if (r->back) return COROLLA_NO_CHAIN; /* the next try goes on with them */
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && status != COROLLA_REFUSED) wait_for_servers(r, begin, end, err);
         if (status != COROLLA_OK) return status;
         r->late = NULL;

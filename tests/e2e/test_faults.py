@@ -137,18 +137,21 @@ class Network(Generation):
         self.begin(self.model, self.servers, n)
         self.assertEqual(self.decode(n), [])
 
-    def test_the_network_of_the_client_is_gone_for_five_seconds(self):
+    def test_all_connections_are_cut_for_five_seconds(self):
+        self.own_network(lambda p: p.enable(False))
+
+    def test_all_connections_are_silent_for_five_seconds(self):
+        self.own_network(lambda p: p.add("timeout", timeout=0))
+
+    def own_network(self, cut):
+        """The session goes on where it was, and nobody is replaced."""
         self.begin_with_spares(200)
         before = self.hops()
-
-        def cut(on):
-            for proxy in self.proxies.values():
-                proxy.enable(on)
-
         self.session.send("decode 64")
-        cut(False)
+        for proxy in self.proxies.values():
+            cut(proxy)
         time.sleep(5)  # what is tested
-        cut(True)
+        self.toxiproxy.reset()
         answer = self.session.receive()
         answer += self.session.do("decode 16")  # the cut may have come behind the 64
         self.assertEqual(answer.tokens, self.expected[:80])

@@ -33,6 +33,10 @@ class Toxiproxy:
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.loads(response.read() or "null")
 
+    def reset(self):
+        """All proxies are on, and without faults."""
+        self.call("POST", "/reset")
+
     def close(self):
         self.process.kill()
         self.process.wait()
