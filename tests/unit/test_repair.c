@@ -62,9 +62,10 @@ static const char *replays_of(struct repair_hop *hops, uint32_t n_hops, uint32_t
     }
     return text;
 }
-#define REPLAYS(position, ...) \
+#define REPLAYS(position, ...)                                                                                                             \
     replays_of((struct repair_hop[]){__VA_ARGS__}, sizeof((struct repair_hop[]){__VA_ARGS__}) / sizeof(struct repair_hop), position)
-#define HOP(n_valid, n_kept) {.valid = (n_valid), .kept = (n_kept)}
+#define HOP(n_valid, n_kept)                                                                                                               \
+    { .valid = (n_valid), .kept = (n_kept) }
 #define GOOD HOP(10, 10)
 #define LAST HOP(10, 0) /* it keeps nothing */
 #define NEW HOP(0, 0)
@@ -121,8 +122,7 @@ static void find_needed(const struct model *models, uint32_t n_hops, uint32_t po
 }
 
 static void carry_out(struct model *models, uint32_t n_hops, const struct repair_replay *r) {
-    for (uint32_t p = r->begin; p < r->end; p++)
-        assert_true(r->first == 0 || models[r->first - 1].kept[p]); /* the sender has the rows */
+    for (uint32_t p = r->begin; p < r->end; p++) assert_true(r->first == 0 || models[r->first - 1].kept[p]); /* the sender has the rows */
     for (uint32_t i = r->first; i < r->first + r->n; i++) {
         for (uint32_t p = 0; p < POSITIONS; p++) {
             bool now = p >= r->begin && p < r->end, before = p < r->begin;
