@@ -10,13 +10,25 @@ bool repair_next_gap(const struct repair_hop *hops, uint32_t n_hops, uint32_t *f
     return *out_n > 0;
 }
 
+/* How far a hop need not compute: what it has computed, or kept, when it lacks rows or the one behind it does. The last one keeps none. */
+static uint32_t level(const struct repair_hop *hops, uint32_t n_hops, uint32_t i, uint32_t position) {
+    bool last = i + 1 == n_hops, lacking = hops[i].valid < position || (!last && level(hops, n_hops, i + 1, position) < position);
+    return least(lacking && !last ? hops[i].kept : hops[i].valid, position);
+}
+
+/* Those that are furthest behind, from the first of them on, are brought to the level of a neighbour, before or behind; whoever is
+ * level goes on together. So nobody computes what it has. */
 bool repair_next_replay(const struct repair_hop *hops, uint32_t n_hops, uint32_t position, struct repair_replay *out) {
-    uint32_t first = 0, end, begin = position;
-    while (first < n_hops && hops[first].valid >= position) first++;
-    if (first == n_hops) return false;
-    for (end = first; end < n_hops && hops[end].valid < position; end++) begin = least(begin, hops[end].valid);
-    for (; first > 0 && hops[first - 1].kept < position; first--) /* it has to compute them once more */
-        begin = least(begin, hops[first - 1].kept);
-    *out = (struct repair_replay){.first = first, .n = end - first, .begin = begin, .end = position};
+    uint32_t first = 0, begin = position, end = position, behind;
+    for (uint32_t i = n_hops; i-- > 0;) {
+        if (level(hops, n_hops, i, position) > begin) continue;
+        first = i;
+        begin = level(hops, n_hops, i, position);
+    }
+    if (begin == position) return false;
+    for (behind = first; behind < n_hops && level(hops, n_hops, behind, position) == begin; behind++) continue;
+    if (first > 0) end = level(hops, n_hops, first - 1, position);
+    if (behind < n_hops) end = least(end, level(hops, n_hops, behind, position));
+    *out = (struct repair_replay){.first = first, .n = behind - first, .begin = begin, .end = end};
     return true;
 }

@@ -21,8 +21,8 @@ bool repair_next_gap(const struct repair_hop *hops, uint32_t n_hops, uint32_t *f
 struct repair_replay {
     uint32_t first, n, begin, end;
 };
-/* What is to be done next so that every hop comes to `position`; false: nothing, all are there. None is down. When it is done, the
- * hops have computed and kept up to position, and the next call says what follows. */
+/* What is to be done next so that every hop comes to `position`; false: nothing, all are there. None is down. When it is done, its
+ * hops have computed and kept up to its end, and the next call says what follows. Nobody computes a row that it has computed and kept. */
 bool repair_next_replay(const struct repair_hop *hops, uint32_t n_hops, uint32_t position, struct repair_replay *out);
 
 #endif

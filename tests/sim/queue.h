@@ -11,6 +11,7 @@ struct event {
     int what;
     uint32_t node, life; /* whom it reaches, if it is still that process */
     void *subject;       /* a link end, or a message or dial of its own memory */
+    uint64_t tag;        /* of an alarm */
 };
 struct queue {
     struct event *events;

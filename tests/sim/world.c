@@ -11,14 +11,16 @@
 #include "sim/queue.h"
 
 #define DIAL_TIMEOUT_MS 5000
+#define ASLEEP_US 100000    /* between looks whether a machine is awake, of what waits for it */
 #define NODES_PER_RANGE 200 /* addresses of one /24 */
 
-enum what { MESSAGE, DIALLED, DOWN, TICK, WAKE };
+enum what { MESSAGE, DIALLED, DOWN, TICK, WAKE, ALARM };
 
 struct end {                           /* of a connection; the name of the link for its node's gossip */
     struct end *other, *next, *before; /* next, before: in the list of its node */
     uint32_t node;
-    bool open;
+    bool open, app;      /* app: not for gossip */
+    bool broken;         /* its end is on the way: what comes behind something that was lost does not come either */
     uint64_t arrived_us; /* the last message to this end: the next one comes behind it */
 };
 struct wire {
@@ -34,6 +36,7 @@ struct letter {
 struct call { /* a dial under way */
     struct node_id id;
     uint32_t target;
+    bool app;
 };
 struct down {
     struct end *end;
@@ -53,6 +56,7 @@ struct node {
     bool clock_goes_on;
     world_puppet on_message;
     void *user;
+    struct world_app app; /* of a node that does nothing beside gossip: zeros */
     struct world_traffic traffic;
 };
 
@@ -161,7 +165,7 @@ static void end_close(struct world *world, struct end *end) {
     end->open = false;
 }
 
-static struct end *connect_nodes(struct world *world, uint32_t from, uint32_t to) {
+static struct end *connect_nodes(struct world *world, uint32_t from, uint32_t to, bool app) {
     struct wire *wire = calloc(1, sizeof(*wire));
     if (wire == NULL) {
         abort();
@@ -170,6 +174,7 @@ static struct end *connect_nodes(struct world *world, uint32_t from, uint32_t to
     world->wires = wire;
     wire->ends[0].other = &wire->ends[1];
     wire->ends[1].other = &wire->ends[0];
+    wire->ends[0].app = wire->ends[1].app = app;
     end_attach(world, &wire->ends[0], from);
     end_attach(world, &wire->ends[1], to);
     return &wire->ends[0];
@@ -214,7 +219,7 @@ static void send_letter(struct world *world, struct end *from, enum msg_kind kin
     }
     count(world->nodes[from->node], kind, size);
     struct end *to = from->other;
-    if (!to->open || !reachable(world, from->node, to->node)) {
+    if (!to->open || to->broken || !reachable(world, from->node, to->node)) {
         return; /* and the link will be noticed as silent */
     }
     struct letter *letter = malloc(sizeof(*letter) + size);
@@ -249,19 +254,21 @@ static uint32_t resolve(const struct world *world, const struct node_ref *ref) {
 
 static uint32_t number_of(const struct node *node) { return resolve(node->world, &node->ref); }
 
-static void on_dial(void *user, const struct node_ref *ref) {
-    struct node *node = user;
-    struct world *world = node->world;
-    uint32_t self = number_of(node);
+static void dial(struct world *world, uint32_t self, uint32_t target, const struct node_id *id, bool app) {
     struct call *call = malloc(sizeof(*call));
     if (call == NULL) {
         abort();
     }
-    *call = (struct call){ref->id, resolve(world, ref)};
-    node->traffic.dials++;
+    *call = (struct call){*id, target, app};
+    world->nodes[self]->traffic.dials++;
     bool silent = call->target == UINT32_MAX || !reachable(world, self, call->target);
     uint64_t us = silent ? DIAL_TIMEOUT_MS * 1000ull : 3 * delay_us(world, self, call->target);
     post(world, world->now_us + us, DIALLED, self, call);
+}
+
+static void on_dial(void *user, const struct node_ref *ref) {
+    struct node *node = user;
+    dial(node->world, number_of(node), resolve(node->world, ref), &ref->id, false);
 }
 
 static void on_leave(void *user, void *link) { hang_up(((struct node *)user)->world, link, false, 0); }
@@ -293,11 +300,15 @@ static void fault(struct world *world, struct end *end) {
 
 static void arrive(struct world *world, struct node *node, struct letter *letter) {
     struct end *end = letter->to;
-    if (!end->open || !reachable(world, end->node, end->other->node)) {
+    if (!end->open || end->broken || !reachable(world, end->node, end->other->node)) {
         return;
     }
     count(node, letter->kind, letter->size);
     trace_bytes(world, letter->bytes, letter->size);
+    if (end->app) {
+        node->app.message(node->app.user, end, letter->kind, letter->bytes, letter->size);
+        return;
+    }
     if (node->puppet) {
         if (node->on_message != NULL) {
             node->on_message(world, node->user, end, letter->kind, letter->bytes, letter->size);
@@ -316,7 +327,11 @@ static void answer_call(struct world *world, struct node *node, const struct cal
     bool up = call->target != UINT32_MAX && call->target != self && reachable(world, self, call->target) &&
               node_id_equal(&world->nodes[call->target]->ref.id, &call->id) &&
               (world->nodes[call->target]->gossip != NULL || world->nodes[call->target]->answers);
-    void *link = up ? connect_nodes(world, self, call->target) : NULL;
+    void *link = up ? connect_nodes(world, self, call->target, call->app) : NULL;
+    if (call->app) {
+        node->app.dialled(node->app.user, call->target, link);
+        return;
+    }
     gossip_dialled(node->gossip, &call->id, link, clock_of(node));
 }
 
@@ -334,10 +349,17 @@ static void wake(struct world *world, struct node *node) {
 static void go_down(struct node *node, const struct down *down) {
     if (down->end->open) {
         end_close(node->world, down->end);
-        if (node->gossip != NULL) {
+        if (down->end->app) {
+            node->app.down(node->app.user, down->end, down->lost);
+        } else if (node->gossip != NULL) {
             gossip_link_down(node->gossip, down->end, down->lost, clock_of(node));
         }
     }
+}
+
+/* What no link's end makes good, as it does for a message. Gossip sees to its own dials. */
+static bool outlasts_sleep(const struct event *event) {
+    return event->what == ALARM || (event->what == DIALLED && ((const struct call *)event->subject)->app);
 }
 
 static void happen(struct world *world, struct event *event) {
@@ -345,12 +367,18 @@ static void happen(struct world *world, struct event *event) {
     bool stale = event->life != node->life || (node->asleep && event->what != WAKE) || (node->gossip == NULL && !node->puppet);
     world->now_us = event->us;
     trace(world, event->us ^ (uint64_t)event->what << 56 ^ (uint64_t)event->node << 32);
+    if (node->asleep && event->life == node->life && outlasts_sleep(event)) {
+        event->us += ASLEEP_US;
+        queue_push(&world->queue, *event);
+        return;
+    }
     if (!stale) {
         switch ((enum what)event->what) {
         case MESSAGE: arrive(world, node, event->subject); break;
         case DIALLED: answer_call(world, node, event->subject); break;
         case DOWN: go_down(node, event->subject); break;
         case WAKE: wake(world, node); break;
+        case ALARM: node->app.alarm(node->app.user, event->tag); break;
         case TICK:
             if (event->us == node->tick_us) {
                 node->tick_us = UINT64_MAX;
@@ -569,6 +597,7 @@ void world_leave(struct world *world, uint32_t node) {
 void world_sleep(struct world *world, uint32_t number, uint64_t ms, bool clock_goes_on) {
     struct node *node = world->nodes[number];
     for (struct end *end = node->ends; end != NULL; end = end->next) {
+        end->broken = end->other->broken = end->app;
         if (end->other->open) {
             post_down(world, end->other, true, WORLD_SILENCE_MS * 1000ull + world_random(world) % 1000000);
         }
@@ -583,6 +612,7 @@ void world_sleep(struct world *world, uint32_t number, uint64_t ms, bool clock_g
 static void silence(struct world *world, uint32_t number) {
     for (struct end *end = world->nodes[number]->ends; end != NULL; end = end->next) {
         if (end->other->open && !reachable(world, number, end->other->node)) {
+            end->broken = end->other->broken = end->app;
             post_down(world, end, true, WORLD_SILENCE_MS * 1000ull + world_random(world) % 1000000);
             post_down(world, end->other, true, WORLD_SILENCE_MS * 1000ull + world_random(world) % 1000000);
         }
@@ -638,6 +668,23 @@ void world_traffic_clear(struct world *world) {
 
 uint32_t world_faults(const struct world *world) { return world->faults; }
 
+/* ---- beside gossip --------------------------------------------------------------------------------------------------- */
+
+void world_set_app(struct world *world, uint32_t node, const struct world_app *app) { world->nodes[node]->app = *app; }
+
+void world_dial(struct world *world, uint32_t node, uint32_t target) { dial(world, node, target, &world->nodes[target]->ref.id, true); }
+
+void world_send(struct world *world, void *link, enum msg_kind kind, const void *data, size_t size) {
+    send_letter(world, link, kind, data, size);
+}
+
+uint32_t world_link_peer(const void *link) { return ((const struct end *)link)->other->node; }
+
+void world_alarm(struct world *world, uint32_t node, uint64_t after_us, uint64_t tag) {
+    queue_push(&world->queue,
+               (struct event){.us = world->now_us + after_us, .what = ALARM, .node = node, .life = world->nodes[node]->life, .tag = tag});
+}
+
 /* ---- puppets --------------------------------------------------------------------------------------------------------- */
 
 uint32_t world_add_puppet(struct world *world, bool answers, world_puppet on_message, void *user) {
@@ -651,7 +698,7 @@ uint32_t world_add_puppet(struct world *world, bool answers, world_puppet on_mes
 }
 
 void *world_puppet_link(struct world *world, uint32_t puppet, uint32_t target) {
-    return world_is_up(world, target) && reachable(world, puppet, target) ? connect_nodes(world, puppet, target) : NULL;
+    return world_is_up(world, target) && reachable(world, puppet, target) ? connect_nodes(world, puppet, target, false) : NULL;
 }
 
 void world_puppet_send(struct world *world, void *link, enum msg_kind kind, const uint8_t *data, size_t size) {

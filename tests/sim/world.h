@@ -8,7 +8,8 @@
  *   Trace  A hash over everything that happened. Two runs of one seed have the same, or something here depends on what it must not.
  *   Nodes  Either run gossip (world_add), or are puppets, whose messages a test makes: liars and floods.
  *
- * Placement and routing are simulated on it by publishing records (world_publish) and reading the tables (world_gossip).
+ * Placement and routing are simulated on it by publishing records (world_publish) and reading the tables (world_gossip); what nodes do
+ * beside gossip, such as sessions, by links, messages and alarms of their own (world_set_app).
  */
 #ifndef COROLLA_TESTS_SIM_WORLD_H
 #define COROLLA_TESTS_SIM_WORLD_H
@@ -85,6 +86,22 @@ struct world_traffic {
 const struct world_traffic *world_traffic(const struct world *world, uint32_t node);
 void world_traffic_clear(struct world *world);
 uint32_t world_faults(const struct world *world); /* links that ended with PEER_FAULT */
+
+/* ---- what a node does beside gossip; all of it ends with its process -------------------------------------------------- */
+
+struct world_app {
+    void (*dialled)(void *user, uint32_t target, void *link); /* NULL: nobody is there */
+    void (*message)(void *user, void *link, enum msg_kind kind, const uint8_t *data, size_t size);
+    void (*down)(void *user, void *link, bool lost); /* lost: without a goodbye */
+    void (*alarm)(void *user, uint64_t tag);
+    void *user;
+};
+void world_set_app(struct world *world, uint32_t node, const struct world_app *app);
+void world_dial(struct world *world, uint32_t node, uint32_t target); /* a link beside those of gossip */
+void world_send(struct world *world, void *link, enum msg_kind kind, const void *data, size_t size);
+uint32_t world_link_peer(const void *link);
+/* After so long, or when the machine wakes up. */
+void world_alarm(struct world *world, uint32_t node, uint64_t after_us, uint64_t tag);
 
 /* ---- puppets -------------------------------------------------------------------------------------------------------- */
 
