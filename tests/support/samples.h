@@ -106,6 +106,12 @@ static inline struct msg_open sample_open(enum sample_size how) {
     }
     m.keep = how == SAMPLE_LARGEST;
     m.dtype = how ? COROLLA_WIRE_BF16 : COROLLA_WIRE_F32;
+    m.has_parent = how == SAMPLE_LARGEST;
+    if (m.has_parent) {
+        sample_bytes(m.parent, SESSION_SIZE, 5);
+        sample_bytes(m.parent_secret, SECRET_SIZE, 6);
+        m.parent_length = m.max_tokens;
+    }
     return m;
 }
 

@@ -98,6 +98,9 @@ static void open_goes_there_and_back(void **state) {
         SAME_NUMBER(m, back, max_tokens);
         SAME_NUMBER(m, back, has_upstream);
         assert_true(!m.has_upstream || node_id_equal(&m.upstream, &back.upstream));
+        SAME_NUMBER(m, back, has_parent);
+        SAME_NUMBER(m, back, parent_length);
+        assert_true(!m.has_parent || (memcmp(m.parent, back.parent, SESSION_SIZE) == 0 && memcmp(m.parent_secret, back.parent_secret, SECRET_SIZE) == 0));
         SAME_NUMBER(m, back, keep);
         SAME_NUMBER(m, back, dtype);
     }
@@ -329,6 +332,9 @@ static void a_hello_or_open_with_one_thing_wrong_is_refused(void **state) {
     assert_int_equal(msg_open_decode(bytes, msg_open_encode(&open, bytes), &open_out, NULL), COROLLA_FORMAT);
     open = sample_open(SAMPLE_USUAL);
     open.end = BLOCKS_MAX + 1;
+    assert_int_equal(msg_open_decode(bytes, msg_open_encode(&open, bytes), &open_out, NULL), COROLLA_FORMAT);
+    open = sample_open(SAMPLE_LARGEST);
+    open.max_tokens = open.parent_length - 1;
     assert_int_equal(msg_open_decode(bytes, msg_open_encode(&open, bytes), &open_out, NULL), COROLLA_FORMAT);
 }
 
