@@ -169,6 +169,9 @@ static void pause_ms(struct remote *remote, uint32_t ms) {
     pthread_mutex_unlock(&peers->lock);
 }
 
+/* Only waiting for servers counts: a replay may take longer, and fail at its end. */
+static void wait_from_now(struct recovery *r) { r->deadline_us = clock_us() + (uint64_t)r->remote->swarm->wait_ms * 1000; }
+
 /* Nobody has the blocks: waits a moment for the swarm to change. */
 static void wait_for_servers(struct recovery *r, uint32_t begin, uint32_t end, const struct corolla_error *why) {
     if (!r->told_waiting)
@@ -332,6 +335,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
         if (status != COROLLA_OK && status != COROLLA_CANCELLED && status != COROLLA_REFUSED) wait_for_servers(r, begin, end, err);
         if (status != COROLLA_OK) return status;
         r->late = NULL;
+        wait_from_now(r);
         if (find_lost(remote, again) != COROLLA_OK) return session_cancel_error(err); /* they have other neighbours now */
         for (uint32_t i = 0; i < remote->chain.n_hops; i++)
             if (hop_down(remote, remote->chain.hops[i])) return err_set(err, COROLLA_NO_CHAIN, "%s", remote->chain.hops[i]->error.message);
@@ -348,7 +352,7 @@ static bool is_fatal(const struct remote *remote) {
 
 enum corolla_status recover(struct remote *remote, const struct session_run *run, bool stuck, struct corolla_error *err) {
     struct recovery r = {.remote = remote, .run = run, .stuck = stuck && err->status == COROLLA_PEER_LOST};
-    r.deadline_us = clock_us() + (uint64_t)remote->swarm->wait_ms * 1000;
+    wait_from_now(&r);
     struct corolla_error first = *err;
     handover_end(remote);
     if (stuck || first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
