@@ -225,7 +225,7 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
         hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
     if (status == COROLLA_OK && !chain_splice(remote, index, n, hops, n_new))
         status = err_set(err, COROLLA_NO_CHAIN, "a chain has at most %d servers", HOPS_MAX);
-    if (status != COROLLA_OK && status != COROLLA_CANCELLED) status = err->status = COROLLA_NO_CHAIN; /* of this try */
+    if (status != COROLLA_OK && status != COROLLA_CANCELLED) status = err->status = COROLLA_BUSY; /* the next try takes others */
     if (status != COROLLA_OK) {
         hops_drop(remote, hops, n_new);
         return status;
@@ -323,6 +323,7 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
     if (!all_there) {
         blame_lost(remote);
         enum corolla_status status = replace_lost(r, &begin, &end, err);
+        if (status == COROLLA_BUSY) return status;
         if (status != COROLLA_OK && r->late != NULL) { /* better a slow one than none */
             pthread_mutex_lock(&remote->peers->lock);
             r->late->down = false;
