@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""What it costs that servers die: prints the tables of bench/RESULTS.md, "Recovery".
+"""What it costs that servers die: prints the tables of bench/RESULTS.md, "What a failure costs".
 
     bench/recovery.py --only pause --positions 64 512    the pauses after SIGKILL, SIGSTOP and SIGTERM at these positions
     bench/recovery.py --only long                        1,024 tokens with a failure each 100, beside a client that starts again
-    bench/recovery.py --only memory                      what a hop keeps for a long session
-    bench/recovery.py --only ready --beside PROGRAM      decoding, beside a drive that does not ask the hops to keep anything
+    bench/recovery.py --only memory --beside PROGRAM     what a hop keeps for a long session, beside a client that does not ask for it
+    bench/recovery.py --only ready --beside PROGRAM      decoding, the same
     bench/recovery.py --quick                            all of it, tiny (a test)
 
-Three spans with two servers each, of one thread, every server a node of its own; who dies is replaced by a new node. The client is
+PROGRAM is tests/e2e/drive.c of a build in which chain_splice() (src/client/hops.c) sets keep = false.
+
+Three spans with a server and a spare each, of one thread, every server a node of its own; who dies is replaced by a new node. The client is
 tests/e2e/drive.c. Prefill is what the lost span's server itself said that it computed for the same positions in the same round, in chunks of 128 while
 nobody else computed. A pause is the longest time between two tokens, so it has one normal token in it. All tokens are compared with the
 undisturbed ones before anything is told.
@@ -232,20 +234,21 @@ def measure_long(args, swarm):
 
 
 def measure_memory(args, swarm):
-    """The last hop keeps nothing and is otherwise like the others: the same number of blocks, the same session."""
-    client = swarm.client()
-    client.do(f"open {args.memory + 64}")
-    pids = [swarm.by_node[node].pid for node, *_ in client.hops]
-    begin = args.memory // 4  # by then buffers have their size
-    client.do(f"prefill {begin}")
-    before = [machine.memory(pid, "RssAnon") for pid in pids]
-    client.do(f"prefill {args.memory}")
-    grown = [machine.memory(pid, "RssAnon") - b for pid, b in zip(pids, before)]
-    ideal = (args.memory - begin) * gguf.sizes(args.model)["n_embd"] * 4 / KIB
-    table = Table(f"memory of a session, positions {begin} to {args.memory}", "KiB", "goal", "reached")
-    table.add("growth of the last hop, which keeps nothing (its KV)", grown[2] / KIB, "", "")
-    for i in (0, 1):
-        table.limit(f"hop {i + 1} beyond that: kept for replay; tokens x n_embd x 4 = {ideal:.0f}", value=(grown[i] - grown[2]) / KIB, goal=1.1 * ideal)
+    """The same session three times on the same servers: without keeping, with it, and without again."""
+    ends = []
+    for program in (args.beside, args.client, args.beside):
+        client = swarm.client(program)
+        client.do(f"open {args.memory + 64}")
+        client.do(f"prefill {args.memory}")
+        ends.append([machine.memory(swarm.by_node[hop.node].pid, "RssAnon") for hop in client.hops])
+        client.close()
+    ideal = args.memory * gguf.sizes(args.model)["n_embd"] * 4 / KIB
+    table = Table(f"memory of a session of {args.memory:,} positions on a server", "without", "with", "without", "with - mean of without, KiB", "goal", "reached")
+    for i in range(3):
+        without, kept, again = (end[i] / KIB for end in ends)
+        more = kept - (without + again) / 2
+        goal = 1.1 * ideal if i < 2 else 0.1 * ideal
+        table.limit(f"hop {i + 1}" + (f"; tokens x n_embd x 4 = {ideal:.0f}" if i < 2 else ", which has nothing to keep"), without, kept, again, value=more, goal=goal)
     table.print()
 
 
@@ -302,7 +305,7 @@ def main():
     parts = {"pause": measure_pauses, "long": measure_long, "memory": measure_memory, "ready": measure_ready}
     print(f"`{command}`, {machine.describe()}, {pathlib.Path(args.model).name}\n", flush=True)
     for name, measure in parts.items():
-        if args.only not in (None, name) or (name == "ready" and not args.beside):
+        if args.only not in (None, name) or (name in ("memory", "ready") and not args.beside):
             continue
         with tempfile.TemporaryDirectory(prefix="corolla-recovery-") as folder:
             swarm = Swarm(args, folder)
