@@ -210,8 +210,8 @@ struct corolla_session;
 /* Reserves KV for max_tokens positions on every hop. NO_CACHE says how much is left and where. */
 COROLLA_API enum corolla_status corolla_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
                                                      struct corolla_error *err);
-/* A second session of the same length that holds the same positions: each goes on by itself, with the bits that the other one would have had.
- * KV is reserved for it and copied where it is. For beams, fork the parents and close the rest. */
+/* A second session of the same length that holds the same positions: each goes on by itself, with the bits that the other one would have
+ * had. KV is reserved for it and copied where it is. For beams, fork the parents and close the rest. */
 COROLLA_API enum corolla_status corolla_session_fork(struct corolla_session **out_session, struct corolla_session *session,
                                                      struct corolla_error *err);
 COROLLA_API void corolla_session_close(struct corolla_session *session);

@@ -1,5 +1,5 @@
-/* row_log.h - the rows of hidden states that a hop has sent, by position, in the bytes in which they went: what a server that takes over the
- * next span is fed with. Memory comes in pages as the log grows, and goes when it is freed.
+/* row_log.h - the rows of hidden states that a hop has sent, by position, in the bytes in which they went: what a server that takes over
+ * the next span is fed with. Memory comes in pages as the log grows, and goes when it is freed.
  *
  * Any thread; a lock inside.
  */

@@ -16,7 +16,7 @@
 #define PATH_SIZE_MAX 4096
 
 /* The flags that change an answer. --system is a message, and of --grammar the text is kept. */
-static const char *const kept[] = {"--chat-template", "-n",      "--context", "--context-policy",  "--stop", "--temp",
+static const char *const kept[] = {"--chat-template", "-n",      "--context", "--context-policy", "--stop", "--temp",
                                    "--top-k",         "--top-p", "--min-p",   "--repeat-penalty", "--seed"};
 #define N_KEPT (sizeof kept / sizeof kept[0])
 

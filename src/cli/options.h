@@ -46,8 +46,8 @@ struct options {
     size_t n;
     struct option items[OPTIONS_MAX];
     bool given[OPTIONS_MAX]; /* by the command line, or the file of --config */
-    const char *word; /* what the one positional argument is called; NULL: there is none */
-    bool optional;    /* it may be left out */
+    const char *word;        /* what the one positional argument is called; NULL: there is none */
+    bool optional;           /* it may be left out */
     const char *argument;
     const char *config; /* the file of --config */
     const char *file;   /* that is being read, and where: refusals name it */

@@ -85,11 +85,11 @@ static void print_json(struct run *r, const struct corolla_result *result) {
     json_t *prompt = json_array(), *tokens = json_array();
     for (size_t i = 0; i < r->n_tokens; i++) json_array_append_new(prompt, json_integer(r->tokens[i]));
     for (size_t i = 0; i < result->n_tokens; i++) json_array_append_new(tokens, json_integer(result->tokens[i]));
-    json_t *object = json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:o, s:b}", "prompt_tokens", prompt, "tokens", tokens, "text",
-                               result->text ? result->text : "", "stop", stops[result->stop], "hops", route_json(r->swarm),
-                               "first_token_ms", result->first_token_ms, "prefill_tokens_per_s", result->prefill_tokens_per_s,
-                               "decode_tokens_per_s", result->decode_tokens_per_s, "recoveries", events_take(&r->events), "exact",
-                               corolla_swarm_exact(r->swarm));
+    json_t *object =
+        json_pack("{s:o, s:o, s:s, s:s, s:o, s:f, s:f, s:f, s:o, s:b}", "prompt_tokens", prompt, "tokens", tokens, "text",
+                  result->text ? result->text : "", "stop", stops[result->stop], "hops", route_json(r->swarm), "first_token_ms",
+                  result->first_token_ms, "prefill_tokens_per_s", result->prefill_tokens_per_s, "decode_tokens_per_s",
+                  result->decode_tokens_per_s, "recoveries", events_take(&r->events), "exact", corolla_swarm_exact(r->swarm));
     json_dumpf(object, stdout, JSON_COMPACT);
     putchar('\n');
     json_decref(object);

@@ -73,7 +73,7 @@ static void print_ready(const struct corolla_server *server, const struct coroll
 
 struct signals {
     sigset_t set;
-    int to_main[2];   /* a pipe: the numbers that main has to do something about */
+    int to_main[2];    /* a pipe: the numbers that main has to do something about */
     atomic_bool ready; /* main reads them: it is not loading, and not leaving */
 };
 

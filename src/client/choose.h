@@ -20,9 +20,9 @@ struct choice { /* a route, and what is meant by its indices */
 
 struct choose_config {
     const uint8_t *model; /* id */
-    bool whole;                     /* all blocks of the model; else a part, from whose first block those of the route count */
+    bool whole;           /* all blocks of the model; else a part, from whose first block those of the route count */
     uint32_t first_block, n_blocks;
-    uint64_t tokens;                /* of the session; 0: leave room out of account */
+    uint64_t tokens; /* of the session; 0: leave room out of account */
     enum corolla_wire wire;
     bool exact;
     bool same_class; /* only exact servers of this arithmetic class ... */

@@ -1,7 +1,7 @@
 /* rebuild.c - how far the hops of a session are, and sending them the rows that they lack. Caller's thread. See remote.h.
  *
- * What is to be sent to whom, swarm/repair.h says. Who has kept the rows sends them, in chunks of which several are under way; the last of those that lack
- * them acknowledges.
+ * What is to be sent to whom, swarm/repair.h says. Who has kept the rows sends them, in chunks of which several are under way; the last of
+ * those that lack them acknowledges.
  */
 #include <string.h>
 
@@ -26,7 +26,8 @@ void rebuild_look(const struct remote *remote, struct repair_hop out[HOPS_MAX]) 
 }
 
 /* To nobody behind these hops. */
-static enum corolla_status replay(struct remote *remote, const struct session_run *run, const struct repair_replay *what, struct corolla_error *err) {
+static enum corolla_status replay(struct remote *remote, const struct session_run *run, const struct repair_replay *what,
+                                  struct corolla_error *err) {
     struct lane *spare = &remote->spare, *chain = &remote->chain;
     enum corolla_status status = COROLLA_OK;
     pthread_mutex_lock(&remote->peers->lock);

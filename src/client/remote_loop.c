@@ -382,9 +382,7 @@ static void step_failed(struct remote_hop *hop, struct remote_hop *culprit, cons
     switch (error->status) {
     case COROLLA_BUSY: /* it may go better the next time */
     case COROLLA_NOMEM:
-    case COROLLA_BAD_POSITION:
-        fail(remote, error, false);
-        break;
+    case COROLLA_BAD_POSITION: fail(remote, error, false); break;
     case COROLLA_PEER_LOST: /* whether the culprit is gone is found out by asking it */
         remote->suspect = culprit;
         fail(remote, error, false);

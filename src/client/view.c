@@ -101,7 +101,8 @@ enum corolla_status corolla_view_chain(struct corolla_view *view, const char *mo
     uint8_t model[ID_SIZE];
     if (strlen(model_id) != (size_t)2 * ID_SIZE || !hex_decode(model_id, model, ID_SIZE))
         return err_set(err, COROLLA_INVALID, "a model id has %d hex digits", 2 * ID_SIZE);
-    struct choose_config config = {.whole = true, .model = model, .n_blocks = n_blocks, .wire = COROLLA_WIRE_F32, .forgive = true, .age_ms = INFO_AGE_MS};
+    struct choose_config config = {
+        .whole = true, .model = model, .n_blocks = n_blocks, .wire = COROLLA_WIRE_F32, .forgive = true, .age_ms = INFO_AGE_MS};
     struct choice choice;
     config.deadline_us = clock_us() + (uint64_t)view->timeout_ms * 1000;
     enum corolla_status status = choose_route(view->peers, &config, &choice, err);

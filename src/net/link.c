@@ -203,7 +203,8 @@ static void on_tick(uv_timer_t *timer) {
         return;
     }
     uint64_t silence_ends_us = link->received_us + (uint64_t)config->dead_ms * 1000;
-    if (!link->paused && !loop_was_late && silence_ends_us < now + (uint64_t)config->ping_ms * 1000) /* looks when it ends, not up to a ping later */
+    if (!link->paused && !loop_was_late &&
+        silence_ends_us < now + (uint64_t)config->ping_ms * 1000) /* looks when it ends, not up to a ping later */
         uv_timer_start(&link->timer, on_tick, silence_ends_us > now ? (silence_ends_us - now) / 1000 + 1 : 1, config->ping_ms);
     send_keep_up(&link->streams, now, (uint64_t)config->message_ms * 1000);
     streams_tick(&link->streams);

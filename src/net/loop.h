@@ -60,7 +60,7 @@ struct net {
     struct link *first, *last;  /* all links, the oldest first */
     uint32_t n_up, n_half_open; /* half-open: accepted, and not yet up */
     struct dial *dials;
-    const struct lan *lan; /* NULL: this node does not look at its LAN */
+    const struct lan *lan;           /* NULL: this node does not look at its LAN */
     struct chunk *out, *chunks_free; /* out: the chunk that is being filled */
     uint32_t n_chunks_free;
     uint8_t read_buffer[READ_SIZE];

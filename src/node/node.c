@@ -94,9 +94,9 @@ static void refuse_stray(struct node *node, struct link *link, uint32_t stream, 
 static enum corolla_status check_step(struct node *node, const struct session *session, const struct message *msg,
                                       const struct node_id *sender, struct corolla_error *err) {
     const struct msg_step *m = &node->message;
-    enum corolla_status status =
-        msg->kind == MSG_REPLAY ? sessions_check_replay(session, m, sender, err)
-                                : sessions_check_step(session, &node->limits, m, sender, msg->body ? msg->body->size : 0, err);
+    enum corolla_status status = msg->kind == MSG_REPLAY
+                                     ? sessions_check_replay(session, m, sender, err)
+                                     : sessions_check_step(session, &node->limits, m, sender, msg->body ? msg->body->size : 0, err);
     if (status != COROLLA_OK) return status;
     if (m->n_hops > 0 && node_id_equal(&m->hops[0].node.id, &net_self(node->net)->id))
         return err_set(err, COROLLA_REFUSED, "a server cannot be its own next hop: open one session over all of its blocks");

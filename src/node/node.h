@@ -47,7 +47,7 @@ struct node {
     struct mesh *mesh;
     pthread_t loop;
     bool running;
-    bool stopping; /* no session outlives its link any more */
+    bool stopping;        /* no session outlives its link any more */
     struct msg_info info; /* what changes is filled in when it is asked for */
     struct session_limits limits;
     unsigned drain;          /* enum node_drain */
@@ -86,7 +86,7 @@ void node_free(struct node *node); /* stopped, or never started. Frees the host 
 void node_plan(struct node *node, enum record_state state, uint32_t begin, uint32_t end); /* what the swarm is to expect */
 enum corolla_status node_take(struct node *node, struct host *host, struct corolla_error *err);
 void node_set_drain(struct node *node, enum node_drain why, bool on);
-void node_evict(struct node *node); /* ends all sessions; their clients are told */
+void node_evict(struct node *node);      /* ends all sessions; their clients are told */
 uint32_t node_active(struct node *node); /* sessions whose clients wait for them (sessions.h) */
 /* The host, when no session is left: its compute thread has stopped, and the node hosts nothing. NULL: sessions are left. */
 struct host *node_give(struct node *node);
@@ -97,7 +97,7 @@ void node_call(struct node *node, void (*fn)(void *user), void *user);
 /* Takes no new sessions, or takes them again; peers and the swarm are told. */
 void node_drain(struct node *node, enum node_drain why, bool on);
 bool node_is_leaving(const struct node *node); /* its blocks: it moves, or stops */
-void node_notify(void *user); /* any thread: there are computed steps */
+void node_notify(void *user);                  /* any thread: there are computed steps */
 /* A step does not point to the session any more. */
 void node_let_go(struct node *node, struct session *session);
 /* Frees a step that nobody waits for any more, and its session when that was the last reason to keep it. */

@@ -54,7 +54,8 @@ static void copy_parent(struct node *node, struct session *session, struct sessi
     struct step *step = step_new(node->net, m, NULL);
     if (!step) {
         node_let_go(node, parent);
-        fail_copy(node, session, &(struct corolla_error){.status = COROLLA_BUSY, .message = "this server is out of memory: try again later"});
+        fail_copy(node, session,
+                  &(struct corolla_error){.status = COROLLA_BUSY, .message = "this server is out of memory: try again later"});
         return;
     }
     step->session = session;

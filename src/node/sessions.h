@@ -14,8 +14,8 @@
 #define DIALS_MAX 128               /* sessions that wait for a link: clients choose whom a server dials, and it has few sockets */
 #define STEPS_MAX 8192              /* in this server at once; a step is about 2 KiB beside its rows, whose bytes the net bounds */
 
-#define LEASE_MS 30000              /* of a session without its client's link: a network comes back, or the client finds another */
-#define ACTIVE_MS 5000              /* after its last step: longer between two steps is a user who thinks */
+#define LEASE_MS 30000 /* of a session without its client's link: a network comes back, or the client finds another */
+#define ACTIVE_MS 5000 /* after its last step: longer between two steps is a user who thinks */
 
 struct session_next { /* a server that takes our output */
     struct node_id id;

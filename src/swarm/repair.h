@@ -17,7 +17,8 @@ struct repair_hop {
 /* The next run of hops that are down, at or behind *first; false: there is none. */
 bool repair_next_gap(const struct repair_hop *hops, uint32_t n_hops, uint32_t *first, uint32_t *out_n);
 
-/* The rows [begin, end) through the hops [first, first + n), sent by hop first - 1, which has kept them, or by the client when first is 0. */
+/* The rows [begin, end) through the hops [first, first + n), sent by hop first - 1, which has kept them, or by the client when first is 0.
+ */
 struct repair_replay {
     uint32_t first, n, begin, end;
 };

@@ -32,8 +32,7 @@ size_t msg_open_encode(const struct msg_open *m, uint8_t *out) {
 
 static bool parent_ok(const Corolla__Open *p) {
     if (p->parent.len == 0) return p->parent_length == 0;
-    return field_bytes_ok(&p->parent, SESSION_SIZE) && field_bytes_ok(&p->parent_secret, SECRET_SIZE) &&
-           p->parent_length <= p->max_tokens;
+    return field_bytes_ok(&p->parent, SESSION_SIZE) && field_bytes_ok(&p->parent_secret, SECRET_SIZE) && p->parent_length <= p->max_tokens;
 }
 
 enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_open *out, struct corolla_error *err) {
@@ -41,7 +40,8 @@ enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_o
     arena_init(&arena);
     const Corolla__Open *p = size <= MSG_HEADER_MAX ? corolla__open__unpack(&arena.allocator, size, in) : NULL;
     if (p == NULL || !field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->model, ID_SIZE) || p->begin >= p->end ||
-        p->end > BLOCKS_MAX || p->max_tokens == 0 || !field_wire_ok(p->dtype) || !parent_ok(p) || (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
+        p->end > BLOCKS_MAX || p->max_tokens == 0 || !field_wire_ok(p->dtype) || !parent_ok(p) ||
+        (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
         return err_set(err, COROLLA_FORMAT, "malformed OPEN message");
     }
     memcpy(out->session, p->session.data, SESSION_SIZE);

@@ -70,9 +70,9 @@ FUZZ(synced, (void)0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static void (*const targets[])(const uint8_t *in, size_t size) = {
-        [0] = fuzz_hello,       [MSG_INFO] = fuzz_info,     [MSG_OPEN] = fuzz_open,     [MSG_OPENED] = fuzz_opened,
-        [MSG_STEP] = fuzz_step, [MSG_RESULT] = fuzz_result, [MSG_FAILED] = fuzz_failed, [MSG_CLOSE] = fuzz_close,
-        [MSG_DRAIN] = fuzz_drain, [MSG_SYNC] = fuzz_sync, [MSG_SYNCED] = fuzz_synced, [MSG_REPLAY] = fuzz_step,
+        [0] = fuzz_hello,         [MSG_INFO] = fuzz_info,     [MSG_OPEN] = fuzz_open,     [MSG_OPENED] = fuzz_opened,
+        [MSG_STEP] = fuzz_step,   [MSG_RESULT] = fuzz_result, [MSG_FAILED] = fuzz_failed, [MSG_CLOSE] = fuzz_close,
+        [MSG_DRAIN] = fuzz_drain, [MSG_SYNC] = fuzz_sync,     [MSG_SYNCED] = fuzz_synced, [MSG_REPLAY] = fuzz_step,
     };
     if (size == 0) {
         return 0;

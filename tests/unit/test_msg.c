@@ -100,7 +100,8 @@ static void open_goes_there_and_back(void **state) {
         assert_true(!m.has_upstream || node_id_equal(&m.upstream, &back.upstream));
         SAME_NUMBER(m, back, has_parent);
         SAME_NUMBER(m, back, parent_length);
-        assert_true(!m.has_parent || (memcmp(m.parent, back.parent, SESSION_SIZE) == 0 && memcmp(m.parent_secret, back.parent_secret, SECRET_SIZE) == 0));
+        assert_true(!m.has_parent ||
+                    (memcmp(m.parent, back.parent, SESSION_SIZE) == 0 && memcmp(m.parent_secret, back.parent_secret, SECRET_SIZE) == 0));
         SAME_NUMBER(m, back, keep);
         SAME_NUMBER(m, back, dtype);
     }
