@@ -70,6 +70,8 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     const struct node_id *client = &link_peer(link)->id;
     struct session *session = NULL, *parent = NULL;
     enum corolla_status status;
+    struct session *orphan = sessions_find(&node->sessions, open->session);
+    if (orphan && !orphan->link && node_id_equal(&orphan->client, client)) node_close_session(node, orphan); /* it begins anew instead */
     if (open->has_parent && !(parent = sessions_find_parent(&node->sessions, open, client)))
         return err_set(err, COROLLA_NO_SESSION, "there is no such session to begin from: open a new one");
     if (parent) parent->n_steps++; /* so that it does not make room for its own copy */

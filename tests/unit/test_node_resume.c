@@ -503,6 +503,24 @@ static void a_lease_ends_early_for_who_needs_the_memory_the_oldest_first(void **
     servers_work();
 }
 
+/* The client did not know that its session was still there; others do not get it. */
+static void an_orphan_makes_room_for_its_own_client(void **state) {
+    (void)state;
+    struct client owner = {.driver = driver_open()};
+    struct session_at lost = orphan(&owner);
+    struct received *r = session_ask(&lost); /* by the stage's client */
+    expect_failed(r, COROLLA_REFUSED, NULL);
+    client_enter(&owner);
+    session_open_sent(&lost);
+    assert_int_equal(server_info(0).sessions, 1);
+    expect_failed(session_ask(&lost), COROLLA_REFUSED, NULL); /* now it has a link */
+    session_close(&lost);
+    client_leave(&owner);
+    driver_close(owner.driver);
+    wait_for_sessions(0);
+    servers_work();
+}
+
 /* ---- rows that are kept are promised at opening ---------------------------------------------------------------- */
 
 static uint32_t open_many(bool keep, struct session_at *out) {
@@ -797,6 +815,7 @@ int main(void) {
         cmocka_unit_test(steps_use_the_stream_of_the_replays_that_went_before),
         cmocka_unit_test(a_step_that_goes_elsewhere_does_not_turn_those_before_it),
         cmocka_unit_test(a_lease_ends_early_for_who_needs_the_memory_the_oldest_first),
+        cmocka_unit_test(an_orphan_makes_room_for_its_own_client),
         cmocka_unit_test(kept_rows_have_a_budget_of_their_own),
         cmocka_unit_test(a_sync_that_is_not_the_clients_own_changes_nothing),
         cmocka_unit_test(a_late_sync_is_told_so),
