@@ -233,23 +233,29 @@ def measure_long(args, swarm):
 # ---- memory, readiness
 
 
-def measure_memory(args, swarm):
-    """The same session three times on the same servers: without keeping, with it, and without again."""
-    ends = []
-    for program in (args.beside, args.client, args.beside):
-        client = swarm.client(program)
-        client.do(f"open {args.memory + 64}")
-        client.do(f"prefill {args.memory}")
-        ends.append([machine.memory(swarm.by_node[hop.node].pid, "RssAnon") for hop in client.hops])
-        client.close()
+def session_memory(args, program):
+    """Of new servers, at the end of their first session, in KiB: later ones use again what was freed."""
+    with tempfile.TemporaryDirectory(prefix="corolla-recovery-") as folder:
+        swarm = Swarm(args, folder)
+        try:
+            for span in thirds(args.model):
+                swarm.add(span)
+            client = swarm.client(program)
+            client.do(f"open {args.memory + 64}")
+            client.do(f"prefill {args.memory}")
+            return [machine.memory(swarm.by_node[hop.node].pid, "RssAnon") / KIB for hop in client.hops]
+        finally:
+            swarm.stop()
+
+
+def measure_memory(args, _):
+    without, kept = session_memory(args, args.beside), session_memory(args, args.client)
     ideal = args.memory * gguf.sizes(args.model)["n_embd"] * 4 / KIB
-    table = Table(f"memory of a session of {args.memory:,} positions on a server", "without", "with", "without", "with - mean of without, KiB", "goal", "reached")
-    for i in range(3):
-        without, kept, again = (end[i] / KIB for end in ends)
-        more = kept - (without + again) / 2
-        goal = 1.1 * ideal if i < 2 else 0.1 * ideal
-        table.limit(f"hop {i + 1}" + (f"; tokens x n_embd x 4 = {ideal:.0f}" if i < 2 else ", which has nothing to keep"), without, kept, again, value=more, goal=goal)
+    table = Table(f"private memory of a server with a session of {args.memory:,} positions, KiB", "without", "with OPEN.keep", "more", "goal", "reached")
+    for i, what in enumerate(("hop 1", "hop 2", "hop 3, which has nothing to keep")):
+        table.limit(what, without[i], kept[i], value=kept[i] - without[i], goal=1.1 * ideal)
     table.print()
+    print(f"tokens x n_embd x 4 = {ideal:.0f} KiB\n")
 
 
 def measure_ready(args, swarm):
