@@ -37,7 +37,8 @@ part() { # NAME FOLDER "CMAKE OPTIONS" CTEST_ARGS...
 }
 
 seconds=5
-slow='-E e2e/test_lan$' # more than a minute of waiting for timers of the LAN; what it runs, unit tests run as well
+# More than a minute each of waiting for timers; what they run, unit and recovery tests run as well.
+slow='-E e2e/test_(lan|faults)$'
 [ -z "$full" ] || { seconds=300 slow=""; }
 part "tests" build-test "" -j "$places"
 # shellcheck disable=SC2086

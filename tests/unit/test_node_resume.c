@@ -279,7 +279,8 @@ static void sync_waits_for_what_computes_and_drops_what_waits(void **state) {
         results++;
     }
     struct msg_synced synced = expect_synced(r);
-    assert_in_range(synced.length, results, results + SESSION_TOKENS);
+    bool all_were_faster = results == ROWS + 1; /* than SYNC: the step back counts then */
+    assert_in_range(synced.length, all_were_faster ? 1 : results, results + SESSION_TOKENS);
     assert_int_equal(synced.length, synced.kept);
     step_prepare(&s, synced.length, 1); /* its result is the next that comes */
     step_send(&s, prompt + (size_t)synced.length * n_embd, row_bytes());
