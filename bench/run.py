@@ -149,7 +149,7 @@ def parse_arguments():
     args.threads = [1] if args.quick or cores < 2 else [1, 2]
     args.model = args.model or machine.output(["tools/model.sh"])
     if not args.quick and not args.peer:
-        args.peer = machine.output(["bench/peers.sh"])
+        args.peer = machine.output(["bench/peers.sh", "same"]) + "/llama-bench"
     return args
 
 
