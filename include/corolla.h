@@ -211,7 +211,7 @@ struct corolla_session;
 COROLLA_API enum corolla_status corolla_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
                                                      struct corolla_error *err);
 /* A second session of the same length that holds the same positions: each goes on by itself, with the bits that the other one would have
- * had. KV is reserved for it and copied where it is. For beams, fork the parents and close the rest. */
+ * had. KV is reserved for it and copied where it is. Beams begin as forks, and go on with corolla_sessions_step(). */
 COROLLA_API enum corolla_status corolla_session_fork(struct corolla_session **out_session, struct corolla_session *session,
                                                      struct corolla_error *err);
 COROLLA_API void corolla_session_close(struct corolla_session *session);
@@ -249,6 +249,24 @@ COROLLA_API enum corolla_status corolla_session_step(struct corolla_session *ses
 /* The same with hidden states [n, n_embd] in the place of token embeddings. */
 COROLLA_API enum corolla_status corolla_session_step_hidden(struct corolla_session *session, uint32_t position, const float *hidden,
                                                             uint32_t n, float *out_hidden, uint32_t n_rows, struct corolla_error *err);
+/* What one of several sessions does in a step that they take together. */
+struct corolla_step {
+    uint32_t parent;       /* index of the session whose positions before `position` are continued: its own, or another one's */
+    uint32_t position;     /* at most what the parent has filled */
+    const int32_t *tokens; /* [n], or NULL: */
+    const float *hidden;   /* [n, n_embd] */
+    uint32_t n;
+    float *out_hidden; /* the last n_rows rows of the output, [n_rows, n_embd]; NULL: none */
+    uint32_t n_rows;
+};
+/* A step of n sessions of one swarm at once: all are under way together, so that servers compute them as one batch. Rows may be of
+ * different length, stand at different positions and continue other sessions than their own: afterwards sessions[i] holds what
+ * sessions[steps[i].parent] held before steps[i].position, and behind it the rows of steps[i]. So beams are reordered as they go on. What
+ * no step continues is dropped. Handles in the array change places, since a parent's own goes on as one of its children; no position that
+ * is already where it belongs is copied. INVALID, BAD_POSITION and TOO_LONG leave everything as it was; another error is that of the first
+ * session that failed, and the position of each says how far it came. */
+COROLLA_API enum corolla_status corolla_sessions_step(struct corolla_session **sessions, const struct corolla_step *steps, size_t n,
+                                                      struct corolla_error *err);
 /* Final norm and LM head: hidden [n, n_embd] -> logits [n, n_vocab]. */
 COROLLA_API enum corolla_status corolla_session_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out_logits,
                                                        struct corolla_error *err);

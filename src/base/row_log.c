@@ -75,14 +75,14 @@ bool row_log_get(struct row_log *log, uint32_t position, uint32_t n, void *out_r
     return ok;
 }
 
-bool row_log_copy(struct row_log *to, struct row_log *from, uint32_t n) {
-    uint32_t length = row_log_length(from), done = 0, run;
+bool row_log_copy(struct row_log *to, struct row_log *from, uint32_t begin, uint32_t end) {
+    uint32_t length = row_log_length(from), run;
     void *rows = malloc(PAGE_ROWS * from->row_size);
-    bool ok = rows != NULL && to->row_size == from->row_size;
-    if (n > length) n = length;
-    for (; ok && done < n; done += run) {
-        run = run_of(done, n - done);
-        ok = row_log_get(from, done, run, rows) && row_log_put(to, done, run, rows);
+    if (end > length) end = length;
+    bool ok = rows != NULL && to->row_size == from->row_size && row_log_put(to, begin, 0, NULL);
+    for (uint32_t at = begin; ok && at < end; at += run) {
+        run = run_of(at, end - at);
+        ok = row_log_get(from, at, run, rows) && row_log_put(to, at, run, rows);
     }
     free(rows);
     return ok;

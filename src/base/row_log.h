@@ -21,8 +21,9 @@ void row_log_free(struct row_log *log); /* may be NULL */
 bool row_log_put(struct row_log *log, uint32_t position, uint32_t n, const void *rows);
 /* Copies n rows out. False: they are not there. */
 bool row_log_get(struct row_log *log, uint32_t position, uint32_t n, void *out_rows);
-/* Makes `to` a copy of the first n rows of `from`, or of what there is. False: no memory; `to` is then shorter. */
-bool row_log_copy(struct row_log *to, struct row_log *from, uint32_t n);
+/* Makes the rows [begin, end) of `to` those of `from`, or what there is of them; `to` then ends there. False: no memory, or `to` does not
+ * reach to begin; it is then shorter. */
+bool row_log_copy(struct row_log *to, struct row_log *from, uint32_t begin, uint32_t end);
 /* Rows that are kept, from position 0. */
 uint32_t row_log_length(struct row_log *log);
 

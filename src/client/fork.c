@@ -21,10 +21,10 @@ static enum corolla_status same_hops(struct remote *fork, const struct remote *f
 /* What stands at the positions, so that it can be computed once more. */
 static enum corolla_status copy_inputs(struct remote *fork, const struct remote *from, struct corolla_error *err) {
     uint32_t n = from->base.position;
-    memcpy(fork->tokens, from->tokens, n * sizeof *fork->tokens);
+    memcpy(fork->base.tokens, from->base.tokens, n * sizeof *fork->base.tokens);
     if (from->hidden != NULL) {
         fork->hidden = row_log_new(fork->base.max_tokens, fork->base.n_embd * sizeof(float));
-        if (fork->hidden == NULL || !row_log_copy(fork->hidden, from->hidden, n))
+        if (fork->hidden == NULL || !row_log_copy(fork->hidden, from->hidden, 0, n))
             return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     }
     fork->base.position = n;
@@ -34,20 +34,20 @@ static enum corolla_status copy_inputs(struct remote *fork, const struct remote 
 /* Opens all hops as copies. Those that cannot are opened empty: they lack all positions. */
 static enum corolla_status open_copies(struct remote *fork, struct corolla_error *err) {
     struct lane *chain = &fork->chain;
-    enum corolla_status status = hops_ask(fork, chain->hops, chain->n_hops, fork->swarm->timeout_ms, err);
+    enum corolla_status status = hops_ask(fork, chain->hops, chain->n_hops, fork->base.swarm->timeout_ms, err);
     pthread_mutex_lock(&fork->peers->lock);
     for (uint32_t i = 0; i < chain->n_hops; i++) chain->hops[i]->parent = NULL;
     pthread_mutex_unlock(&fork->peers->lock);
     if (status != COROLLA_PEER_LOST && status != COROLLA_TIMEOUT && status != COROLLA_NO_SESSION) return status;
     for (uint32_t i = 0; i < chain->n_hops; i++)
-        if (hop_down(fork, chain->hops[i])) hops_ask(fork, &chain->hops[i], 1, fork->swarm->timeout_ms, NULL);
+        if (hop_down(fork, chain->hops[i])) hops_ask(fork, &chain->hops[i], 1, fork->base.swarm->timeout_ms, NULL);
     struct session_run none = {.position = fork->base.position};
     return recover(fork, &none, false, err);
 }
 
 enum corolla_status remote_fork(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err) {
     struct remote *from = (struct remote *)session;
-    struct remote *fork = remote_new(from->swarm, session->max_tokens);
+    struct remote *fork = remote_new(from->base.swarm, session->max_tokens);
     if (fork == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
     struct corolla_error error = {.status = COROLLA_OK};
     net_post(fork->peers->net, remote_loop_begin, fork);

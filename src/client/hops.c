@@ -192,7 +192,7 @@ bool chain_remember(struct remote *remote) {
         parts[i] = (struct route_hop){.begin = hop->begin, .end = hop->end};
     }
     bool exact = chain_exact(remote);
-    swarm_remember(remote->swarm, peers, parts, remote->chain.n_hops, exact);
+    swarm_remember(remote->base.swarm, peers, parts, remote->chain.n_hops, exact);
     return exact;
 }
 
@@ -229,7 +229,7 @@ enum corolla_status hops_choose(struct remote *remote, uint32_t begin, uint32_t 
                                    .n_blocks = end - begin,
                                    .tokens = remote->base.max_tokens,
                                    .wire = remote->wire,
-                                   .exact = remote->swarm->want_exact,
+                                   .exact = remote->base.swarm->want_exact,
                                    .avoid = avoid,
                                    .n_avoid = list_avoided(remote, whole, avoid),
                                    .age_ms = INFO_AGE_MS,

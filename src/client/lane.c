@@ -18,36 +18,41 @@
 
 /* ---- what stands at the positions ------------------------------------------------------------------------------ */
 
-static enum corolla_status remember_hidden(struct remote *remote, const struct session_run *run) {
-    size_t row_size = remote->base.n_embd * sizeof(float);
-    if (remote->hidden == NULL) remote->hidden = row_log_new(remote->base.max_tokens, row_size);
-    if (remote->hidden == NULL) return COROLLA_NOMEM;
-    /* The log has no holes: what was tokens is never read. */
-    for (uint32_t at = row_log_length(remote->hidden); at < run->position; at++)
-        if (!row_log_put(remote->hidden, at, 1, run->hidden)) return COROLLA_NOMEM;
-    return row_log_put(remote->hidden, run->position, run->n, run->hidden) ? COROLLA_OK : COROLLA_NOMEM;
+/* The log has no holes: rows up to position are there, of which those that were tokens are never read. */
+static bool fill_hidden(struct remote *remote, uint32_t position) {
+    if (remote->hidden == NULL) remote->hidden = row_log_new(remote->base.max_tokens, remote->base.n_embd * sizeof(float));
+    bool ok = remote->hidden != NULL;
+    while (ok && row_log_length(remote->hidden) < position) ok = row_log_put(remote->hidden, row_log_length(remote->hidden), 1, remote->rows);
+    return ok;
+}
+
+static bool remember_hidden(struct remote *remote, const struct session_run *run) {
+    const struct remote *parent = (const struct remote *)run->parent;
+    if (parent != NULL && parent->hidden != NULL &&
+        !(fill_hidden(remote, run->shared) && row_log_copy(remote->hidden, parent->hidden, run->shared, run->position)))
+        return false;
+    return run->hidden == NULL || (fill_hidden(remote, run->position) && row_log_put(remote->hidden, run->position, run->n, run->hidden));
 }
 
 enum corolla_status lane_remember(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
-    for (uint32_t i = 0; i < run->n; i++) remote->tokens[run->position + i] = run->tokens != NULL ? run->tokens[i] : TOKEN_HIDDEN;
-    if (run->tokens != NULL || remember_hidden(remote, run) == COROLLA_OK) return COROLLA_OK;
-    return err_set(err, COROLLA_NOMEM, "out of memory for %u rows", run->n);
+    return remember_hidden(remote, run) ? COROLLA_OK : err_set(err, COROLLA_NOMEM, "out of memory for %u rows", run->n);
 }
 
 uint32_t lane_chunk(const struct remote *remote, uint32_t position, uint32_t end) {
     uint32_t n = 1, max = end - position < remote->chunk ? end - position : remote->chunk;
-    bool hidden = remote->tokens[position] == TOKEN_HIDDEN;
-    while (n < max && (remote->tokens[position + n] == TOKEN_HIDDEN) == hidden) n++;
+    const int32_t *tokens = remote->base.tokens + position;
+    bool hidden = tokens[0] == TOKEN_HIDDEN;
+    while (n < max && (tokens[n] == TOKEN_HIDDEN) == hidden) n++;
     return n;
 }
 
 /* The input of block 0 at the positions, as it goes on the wire. */
 static enum corolla_status make_rows(struct remote *remote, uint32_t position, uint32_t n, struct body *body, struct corolla_error *err) {
-    const int32_t *tokens = remote->tokens + position;
+    const int32_t *tokens = remote->base.tokens + position;
     if (tokens[0] == TOKEN_HIDDEN) {
         if (!row_log_get(remote->hidden, position, n, remote->rows)) return err_set(err, COROLLA_INTERNAL, "a row was not kept");
     } else {
-        enum corolla_status status = swarm_embed(remote->swarm, tokens, n, remote->rows, err);
+        enum corolla_status status = swarm_embed(remote->base.swarm, tokens, n, remote->rows, err);
         if (status != COROLLA_OK) return status;
     }
     convert_from_f32(remote->wire, remote->rows, body->data, (size_t)n * remote->base.n_embd);
@@ -74,6 +79,8 @@ enum corolla_status lane_launch(struct remote *remote, struct lane *lane, uint32
     flight->n = n;
     flight->n_rows = n_rows;
     flight->first = first;
+    flight->copies = lane == &remote->chain && remote->copy.due;
+    if (flight->copies) remote->copy.due = false;
     flight->sent = flight->done = false;
     flight->body = body;
     pthread_mutex_unlock(&remote->peers->lock);

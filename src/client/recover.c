@@ -170,7 +170,7 @@ static void pause_ms(struct remote *remote, uint32_t ms) {
 }
 
 /* Only waiting for servers counts: a replay may take longer, and fail at its end. */
-static void wait_from_now(struct recovery *r) { r->deadline_us = clock_us() + (uint64_t)r->remote->swarm->wait_ms * 1000; }
+static void wait_from_now(struct recovery *r) { r->deadline_us = clock_us() + (uint64_t)r->remote->base.swarm->wait_ms * 1000; }
 
 /* Nobody has the blocks: waits a moment for the swarm to change. */
 static void wait_for_servers(struct recovery *r, uint32_t begin, uint32_t end, const struct corolla_error *why) {
@@ -220,7 +220,7 @@ static enum corolla_status replace(struct recovery *r, uint32_t index, uint32_t 
     pthread_mutex_lock(&remote->peers->lock);
     hops_link(remote, index > 0 ? chain->hops[index - 1] : NULL, hops, n_new);
     pthread_mutex_unlock(&remote->peers->lock);
-    status = hops_ask(remote, hops, n_new, remote->swarm->timeout_ms, err);
+    status = hops_ask(remote, hops, n_new, remote->base.swarm->timeout_ms, err);
     for (uint32_t i = 0; i < n_new && status != COROLLA_CANCELLED; i++)
         hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
     if (status == COROLLA_OK && !chain_splice(remote, index, n, hops, n_new))
@@ -248,7 +248,7 @@ static enum corolla_status replace_all(struct recovery *r, struct corolla_error 
         if (hop_down(remote, old[i])) note_loss(r, old[i]);
     hops_drop(remote, old, n_old); /* first: who is a hop again has the session's id free */
     chain_splice(remote, 0, n_old, hops, n);
-    status = hops_ask(remote, hops, n, remote->swarm->timeout_ms, err);
+    status = hops_ask(remote, hops, n, remote->base.swarm->timeout_ms, err);
     for (uint32_t i = 0; i < n && status != COROLLA_CANCELLED; i++)
         hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
     return status == COROLLA_CANCELLED ? status : COROLLA_OK; /* who did not open is the next loss */

@@ -34,7 +34,7 @@ void remote_free(struct remote *remote) {
     }
     pthread_cond_destroy(&remote->changed);
     row_log_free(remote->hidden);
-    free(remote->tokens);
+    session_release(&remote->base);
     free(remote->rows);
     free(remote);
 }
@@ -46,15 +46,12 @@ struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens) {
     struct remote *remote = calloc(1, sizeof *remote);
     if (remote == NULL) return NULL;
     peers_cond_init(&remote->changed);
-    remote->swarm = swarm;
     remote->peers = swarm->peers;
     remote->wire = swarm->wire;
     remote->chunk = chunk;
     remote->rows = malloc(bytes);
-    remote->tokens = malloc(max_tokens * sizeof *remote->tokens);
     rand_bytes(remote->id, sizeof remote->id);
-    session_init(&remote->base, &remote_ops, swarm->model, max_tokens);
-    if (remote->rows != NULL && remote->tokens != NULL) return remote;
+    if (session_init(&remote->base, &remote_ops, swarm, max_tokens) && remote->rows != NULL) return remote;
     remote_free(remote);
     return NULL;
 }
@@ -101,29 +98,36 @@ static uint32_t first_to_compute(const struct remote *remote, uint32_t end) {
     return first;
 }
 
-/* The rest of a run, in chunks. */
-static enum corolla_status fly(struct remote *remote, const struct session_run *run, struct corolla_error *err) {
-    struct corolla_session *session = &remote->base;
+/* Sends steps of the run on their way while there is room for them. */
+static enum corolla_status launch(struct remote *remote, struct corolla_error *err) {
+    struct remote_run *run = &remote->run;
     struct lane *chain = &remote->chain;
     enum corolla_status status = COROLLA_OK;
-    uint32_t next = session->position, end = run->position + run->n, first = 0;
-    while (status == COROLLA_OK && session->position < end) {
-        if (next < end && chain->count < REMOTE_FLIGHTS) {
-            uint32_t n = lane_chunk(remote, next, end), at;
-            uint32_t from = first_to_compute(remote, next + n);
-            if (chain->count == 0 || from == first) { /* one that starts earlier would be overtaken */
-                first = from;
-                status = session_cancelled(session) ? session_cancel_error(err) : COROLLA_OK;
-                uint32_t wanted = session_rows_wanted(run, next - run->position, n, &at);
-                if (status == COROLLA_OK) status = lane_launch(remote, chain, next, n, wanted, first, err);
-                next += n;
-                continue;
-            }
-        }
+    uint32_t end = run->rows.position + run->rows.n;
+    while (status == COROLLA_OK && run->next < end && chain->count < REMOTE_FLIGHTS) {
+        uint32_t n = lane_chunk(remote, run->next, end), at;
+        uint32_t from = first_to_compute(remote, run->next + n);
+        if (chain->count > 0 && from != run->first) break; /* one that starts earlier would be overtaken */
+        run->first = from;
+        if (session_cancelled(&remote->base)) return session_cancel_error(err);
+        uint32_t wanted = session_rows_wanted(&run->rows, run->next - run->rows.position, n, &at);
+        status = lane_launch(remote, chain, run->next, n, wanted, from, err);
+        run->next += n;
+    }
+    return status;
+}
+
+/* The rest of a run, in chunks. */
+static enum corolla_status fly(struct remote *remote, struct corolla_error *err) {
+    struct corolla_session *session = &remote->base;
+    const struct session_run *rows = &remote->run.rows;
+    enum corolla_status status = COROLLA_OK;
+    while (status == COROLLA_OK && session->position < rows->position + rows->n) {
         struct flight flight;
-        status = lane_wait(remote, chain, &flight, err);
-        if (status == COROLLA_OK) status = land(remote, run, &flight, err);
-        if (status == COROLLA_OK && run->progress != NULL) run->progress(run->user, "prompt", session->position - run->position, run->n);
+        status = launch(remote, err);
+        if (status == COROLLA_OK) status = lane_wait(remote, &remote->chain, &flight, err);
+        if (status == COROLLA_OK) status = land(remote, rows, &flight, err);
+        if (status == COROLLA_OK && rows->progress != NULL) rows->progress(rows->user, "prompt", session->position - rows->position, rows->n);
     }
     return status;
 }
@@ -184,38 +188,78 @@ static bool can_recover(struct remote *remote, enum corolla_status status) {
     return remote_fault && !fatal;
 }
 
-static enum corolla_status remote_step(struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
-    struct remote *remote = (struct remote *)session;
-    struct corolla_error error = {.status = COROLLA_OK};
-    enum corolla_status status = lane_remember(remote, run, err);
-    if (status != COROLLA_OK) return status;
-    begin_run(remote, run);
+/* Whether each server of the chain has the parent as well, for the same blocks. */
+static bool same_chain(const struct remote *remote, const struct remote *parent) {
+    bool same = remote->chain.n_hops == parent->chain.n_hops;
+    for (uint32_t i = 0; i < remote->chain.n_hops && same; i++) {
+        const struct remote_hop *a = remote->chain.hops[i], *b = parent->chain.hops[i];
+        same = node_id_equal(&a->ref.id, &b->ref.id) && a->begin == b->begin && a->end == b->end;
+    }
+    return same;
+}
+
+/* A run that begins with positions of a parent is one that begins where the two differ, of which the servers copy what they can: when that
+ * fails, or the parent is elsewhere, the rows are computed like others. */
+static void begin_copy(struct remote *remote, const struct session_run *asked) {
+    struct session_run *rows = &remote->run.rows;
+    const struct remote *parent = (const struct remote *)asked->parent;
+    *rows = *asked;
+    remote->copy.due = parent != NULL && same_chain(remote, parent);
+    if (parent == NULL) return;
+    rows->position = asked->shared;
+    rows->n += asked->position - asked->shared;
+    memcpy(remote->copy.parent, parent->id, SESSION_SIZE);
+    remote->copy.shared = asked->shared;
+}
+
+static void run_begin(struct remote *remote, const struct session_run *asked) {
+    struct remote_run *run = &remote->run;
+    run->begin_us = clock_us();
+    run->error.status = COROLLA_OK;
+    run->status = lane_remember(remote, asked, &run->error);
+    if (run->status != COROLLA_OK) return;
+    begin_copy(remote, asked);
+    begin_run(remote, &run->rows);
     handover_tick(remote);
-    uint64_t start_us = clock_us();
+    memset(remote->base.timings, 0, sizeof remote->base.timings);
+    run->next = remote->copy.due ? asked->position : remote->base.position;
+    if (!chain_broken(remote, &run->error)) run->status = launch(remote, &run->error);
+}
+
+/* alone: no other run shares the time with it. */
+static enum corolla_status run_end(struct remote *remote, bool alone, struct corolla_error *err) {
+    struct corolla_session *session = &remote->base;
+    struct remote_run *run = &remote->run;
     uint32_t recoveries = 0, position = session->position;
-    bool broken = chain_broken(remote, &error);
-    status = broken ? error.status : COROLLA_OK;
-    memset(session->timings, 0, sizeof session->timings);
+    bool broken = run->status == COROLLA_OK && chain_broken(remote, &run->error);
+    enum corolla_status status = broken ? run->error.status : run->status;
     for (;;) {
-        if (!broken) status = fly(remote, run, &error);
+        if (!broken && status == COROLLA_OK) status = fly(remote, &run->error);
         if (status == COROLLA_OK || (!broken && !can_recover(remote, status))) break;
         if (session->position > position) recoveries = 0;
         position = session->position;
         if (++recoveries > RECOVERIES_MAX) break;
-        status = recover(remote, run, recoveries > 1, &error);
+        status = recover(remote, &run->rows, recoveries > 1, &run->error);
         if (status != COROLLA_OK) break;
-        broken = false;
+        broken = remote->copy.due = false;
+        run->next = session->position;
     }
     session->n_timings = remote->chain.n_hops;
     remote->dirty = status != COROLLA_OK;
-    if (status == COROLLA_OK && run->n == 1 && recoveries == 0) note_speed(remote, clock_us() - start_us);
-    if (status != COROLLA_OK && err != NULL) *err = error;
+    if (alone && status == COROLLA_OK && run->rows.n == 1 && recoveries == 0) note_speed(remote, clock_us() - run->begin_us);
+    if (status != COROLLA_OK && err != NULL) *err = run->error;
     return status;
 }
 
-static enum corolla_status remote_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out,
-                                         struct corolla_error *err) {
-    return swarm_logits(((struct remote *)session)->swarm, hidden, n, out, err);
+static enum corolla_status remote_step(struct corolla_session *const *sessions, const struct session_run *runs, size_t n,
+                                       struct corolla_error *err) {
+    enum corolla_status first = COROLLA_OK;
+    for (size_t i = 0; i < n; i++) run_begin((struct remote *)sessions[i], &runs[i]);
+    for (size_t i = 0; i < n; i++) {
+        enum corolla_status status = run_end((struct remote *)sessions[i], n == 1, first == COROLLA_OK ? err : NULL);
+        if (first == COROLLA_OK) first = status;
+    }
+    return first;
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------------------- */
@@ -225,7 +269,7 @@ static void remote_close(struct corolla_session *session) {
     net_post(remote->peers->net, remote_loop_close, remote);
 }
 
-static const struct session_ops remote_ops = {.step = remote_step, .logits = remote_logits, .fork = remote_fork, .close = remote_close};
+static const struct session_ops remote_ops = {.step = remote_step, .logits = swarm_session_logits, .fork = remote_fork, .close = remote_close};
 
 static enum corolla_status open_chain(struct remote *remote, const struct choice *choice, struct corolla_error *err) {
     struct remote_hop *hops[HOPS_MAX] = {NULL};
@@ -237,7 +281,7 @@ static enum corolla_status open_chain(struct remote *remote, const struct choice
     remote->exact = choice->route.exact;
     remote->arithmetic_class = hops[0]->arithmetic_class;
     chain_splice(remote, 0, 0, hops, n);
-    enum corolla_status status = hops_ask(remote, hops, n, remote->swarm->timeout_ms, err);
+    enum corolla_status status = hops_ask(remote, hops, n, remote->base.swarm->timeout_ms, err);
     for (uint32_t i = 0; i < n; i++)
         if (!hops[i]->down || status != COROLLA_CANCELLED) hop_blame(remote, hops[i], hops[i]->down ? hops[i]->error.status : COROLLA_OK);
     return status;

@@ -69,6 +69,7 @@ struct remote_hop {
 struct flight { /* one step under way */
     uint32_t position, n, n_rows;
     uint32_t first; /* of the hops of the lane: who computes first. The one before sends what it has kept, or the client what it makes */
+    bool copies; /* the hops begin it with remote->copy */
     bool sent, done;
     struct body *body; /* what is to be sent, and later the rows of the result */
     uint32_t n_timings;
@@ -93,9 +94,17 @@ struct handover { /* caller only */
     uint32_t tokens;  /* since the last check */
 };
 
+struct remote_run { /* caller only */
+    struct session_run rows; /* with those that a copy saves, when there is one */
+    uint32_t next;           /* position of the next step */
+    uint32_t first;          /* the hop at which the last step began */
+    uint64_t begin_us;
+    enum corolla_status status; /* so far */
+    struct corolla_error error;
+};
+
 struct remote {
     struct corolla_session base; /* first: the public object */
-    struct corolla_swarm *swarm;
     struct peers *peers;
     uint8_t id[SESSION_SIZE];
     enum corolla_wire wire;
@@ -111,6 +120,11 @@ struct remote {
     uint32_t epoch;
     struct lane chain; /* n_hops and hops are the caller's while nothing is under way */
     struct lane spare; /* of a replay: of a recovery, or of a handover */
+    struct {
+        bool due;                     /* the next step of the chain begins with it */
+        uint8_t parent[SESSION_SIZE]; /* its positions [shared, that of the step) */
+        uint32_t shared;
+    } copy; /* caller only while nothing is under way */
 
     /* loop thread only */
     struct remote *next; /* in peers->remotes */
@@ -121,16 +135,15 @@ struct remote {
     /* caller only */
     struct remote_hop *hops; /* all, also lost ones; added under the lock */
     uint32_t chunk;
+    struct remote_run run;  /* the one under way */
     uint64_t landed_us;     /* when the last rows came, or the run began */
     bool dirty;             /* the next run raises the epoch */
     uint32_t lineage;       /* the epoch since which positions before `rolled` are as they were */
     uint32_t rolled;        /* where the run of that epoch began */
-    int32_t *tokens;        /* [max_tokens]: what stands at each position, or TOKEN_HIDDEN */
     struct row_log *hidden; /* rows that came as hidden states, F32; NULL: none did */
     float *rows;            /* [chunk, n_embd] */
     struct handover handover;
 };
-#define TOKEN_HIDDEN (-1)
 
 struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens);
 enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,

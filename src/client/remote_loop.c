@@ -261,6 +261,9 @@ static struct remote_hop *take_flight(struct remote *remote, struct lane *lane, 
         step->position = flight->position;
         step->n_tokens = flight->n;
         step->n_rows = flight->n_rows;
+        step->has_parent = flight->copies;
+        memcpy(step->parent, remote->copy.parent, SESSION_SIZE);
+        step->shared = flight->copies ? remote->copy.shared : 0;
         *out_kind = replay ? MSG_REPLAY : MSG_STEP;
         *out_body = flight->body;
         flight->body = NULL;

@@ -1,22 +1,30 @@
 /* session.c - the public session functions. See session.h. */
 #include "client/session.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/err.h"
 #include "client/swarm.h"
 
-void session_init(struct corolla_session *session, const struct session_ops *ops, struct corolla_model *model, uint32_t max_tokens) {
+bool session_init(struct corolla_session *session, const struct session_ops *ops, struct corolla_swarm *swarm, uint32_t max_tokens) {
     session->ops = ops;
-    session->model = model;
-    session->n_embd = model->info.n_embd;
-    session->n_vocab = model->info.n_vocab;
+    session->swarm = swarm;
+    session->model = swarm->model;
+    session->n_embd = swarm->model->info.n_embd;
+    session->n_vocab = swarm->model->info.n_vocab;
     session->max_tokens = max_tokens;
     session->position = 0;
     session->n_timings = 0;
     session->total_us = 0;
     session->on_event = NULL;
     atomic_init(&session->cancelled, false);
+    session->tokens = malloc(max_tokens * sizeof *session->tokens);
+    return session->tokens != NULL;
 }
+
+void session_release(struct corolla_session *session) { free(session->tokens); }
 
 bool session_cancelled(const struct corolla_session *session) { return atomic_load_explicit(&session->cancelled, memory_order_acquire); }
 
@@ -30,26 +38,33 @@ uint32_t session_rows_wanted(const struct session_run *run, uint32_t begin, uint
     return end - (begin > first ? begin : first);
 }
 
-static enum corolla_status check_run(const struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
+enum corolla_status session_check(const struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
     if (run->n == 0 || (run->tokens == NULL && run->hidden == NULL)) return err_set(err, COROLLA_INVALID, "a step needs at least one row");
     if (run->n_rows > run->n || (run->n_rows > 0 && run->out == NULL))
         return err_set(err, COROLLA_INVALID, "%u rows of output asked of a step of %u rows", run->n_rows, run->n);
-    if (run->position > session->position)
-        return err_set(err, COROLLA_BAD_POSITION, "a step at position %u, but only %u positions are filled", run->position,
-                       session->position);
-    if (run->n > session->max_tokens - run->position)
+    uint32_t filled = run->parent != NULL ? run->parent->position : session->position;
+    if (run->position > filled)
+        return err_set(err, COROLLA_BAD_POSITION, "a step at position %u, but only %u positions are filled", run->position, filled);
+    if (run->position > session->max_tokens || run->n > session->max_tokens - run->position)
         return err_set(err, COROLLA_TOO_LONG, "%u rows at position %u do not fit: the session was opened for %u tokens", run->n,
                        run->position, session->max_tokens);
     return COROLLA_OK;
 }
 
+void session_remember(struct corolla_session *session, const struct session_run *run) {
+    if (run->parent != NULL)
+        memcpy(session->tokens + run->shared, run->parent->tokens + run->shared, (run->position - run->shared) * sizeof *session->tokens);
+    for (uint32_t i = 0; i < run->n; i++) session->tokens[run->position + i] = run->tokens != NULL ? run->tokens[i] : TOKEN_HIDDEN;
+}
+
 enum corolla_status session_step(struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
-    enum corolla_status status = check_run(session, run, err);
+    enum corolla_status status = session_check(session, run, err);
     if (status != COROLLA_OK) return status;
     if (session_cancelled(session)) return session_cancel_error(err);
     uint64_t start_us = clock_us();
     session->n_timings = 0;
-    status = session->ops->step(session, run, err);
+    session_remember(session, run);
+    status = session->ops->step(&session, run, 1, err);
     session->total_us = (uint32_t)(clock_us() - start_us);
     return status;
 }

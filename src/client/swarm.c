@@ -66,6 +66,11 @@ enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidde
     return status;
 }
 
+enum corolla_status swarm_session_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out_logits,
+                                         struct corolla_error *err) {
+    return swarm_logits(session->swarm, hidden, n, out_logits, err);
+}
+
 /* ---- chains ---------------------------------------------------------------------------------------------------- */
 
 void swarm_remember(struct corolla_swarm *swarm, struct peer *const *peers, const struct route_hop *parts, uint32_t n, bool exact) {

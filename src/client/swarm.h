@@ -46,6 +46,9 @@ enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *toke
                                 struct corolla_error *err);
 enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidden, uint32_t n, float *out_logits,
                                  struct corolla_error *err);
+/* The same, for the table of a session's functions. */
+enum corolla_status swarm_session_logits(struct corolla_session *session, const float *hidden, uint32_t n, float *out_logits,
+                                         struct corolla_error *err);
 void swarm_engine_enter(struct corolla_swarm *swarm);
 void swarm_engine_leave(struct corolla_swarm *swarm);
 

@@ -62,31 +62,35 @@ void kv_clean(struct kv *kv, uint32_t n) {
     kv->clean = n;
 }
 
-/* The first n positions of one tensor: whole rows, or the start of every row. Through the host, whatever the device is. */
-static void copy_positions(struct ggml_tensor *to, const struct ggml_tensor *from, bool whole_rows, uint32_t n, uint8_t *bounce) {
-    size_t size = whole_rows ? n * from->nb[1] : n * ggml_type_size(from->type);
+/* Positions [begin, begin + n) of one tensor: whole rows, or a part of every row. Through the host, whatever the device is. */
+static void copy_positions(struct ggml_tensor *to, const struct ggml_tensor *from, bool whole_rows, uint32_t begin, uint32_t n,
+                           uint8_t *bounce) {
+    size_t unit = whole_rows ? from->nb[1] : ggml_type_size(from->type), at = begin * unit, size = n * unit;
     int64_t rows = whole_rows ? 1 : from->ne[1];
     for (int64_t row = 0; row < rows; row++) {
-        ggml_backend_tensor_get(from, bounce, (size_t)row * from->nb[1], size);
-        ggml_backend_tensor_set(to, bounce, (size_t)row * to->nb[1], size);
+        ggml_backend_tensor_get(from, bounce, (size_t)row * from->nb[1] + at, size);
+        ggml_backend_tensor_set(to, bounce, (size_t)row * to->nb[1] + at, size);
     }
 }
 
-enum corolla_status kv_copy(struct kv *to, const struct kv *from, uint32_t n, struct corolla_error *err) {
-    if (to->span != from->span || to->begin != from->begin || to->end != from->end || n > from->length || n > to->max_tokens)
-        return err_set(err, COROLLA_INVALID, "%u positions cannot be copied between these caches", n);
+enum corolla_status kv_copy(struct kv *to, const struct kv *from, uint32_t begin, uint32_t end, struct corolla_error *err) {
+    if (to->span != from->span || to->begin != from->begin || to->end != from->end || begin > to->length || end < begin ||
+        end > from->length || end > to->max_tokens)
+        return err_set(err, COROLLA_INVALID, "positions %u to %u cannot be copied between these caches", begin, end);
+    to->length = begin;
+    uint32_t n = end - begin;
     if (n == 0) return COROLLA_OK;
     bool flash = engine_fast(span_engine(to->span));
     size_t k_bytes = n * from->k[0]->nb[1], v_bytes = flash ? k_bytes : n * ggml_type_size(from->v[0]->type);
     uint8_t *bounce = malloc(k_bytes > v_bytes ? k_bytes : v_bytes);
     if (!bounce) return err_set(err, COROLLA_NOMEM, "out of memory to copy a cache");
     for (uint32_t i = 0; i < from->end - from->begin; i++) {
-        copy_positions(to->k[i], from->k[i], true, n, bounce);
-        copy_positions(to->v[i], from->v[i], flash, n, bounce);
+        copy_positions(to->k[i], from->k[i], true, begin, n, bounce);
+        copy_positions(to->v[i], from->v[i], flash, begin, n, bounce);
     }
     free(bounce);
-    to->length = n;
-    if (to->clean < n) to->clean = n;
+    to->length = end;
+    if (to->clean < end) to->clean = end;
     return COROLLA_OK;
 }
 

@@ -68,7 +68,7 @@ static struct step *lane_pop(struct lane *lane) {
 /* A copy makes a turn of its own, before all rows: it is quick, and somebody waits for it. */
 static bool take_copy(struct compute *c) {
     struct lane *lane = c->ready_first;
-    while (lane && !lane->first->parent) lane = lane->next;
+    while (lane && lane->first->n_tokens > 0) lane = lane->next;
     if (!lane) return false;
     c->turn[0] = lane_pop(lane);
     lane->computing = true;
@@ -127,9 +127,26 @@ static uint8_t *rows_at(const struct compute *c, const struct step *step, uint32
     return step->body->data + row * c->n_embd * msg_wire_size(step->wire);
 }
 
+/* Of the parent's positions that the session does not share with it yet. */
+static void copy_from_parent(struct step *step) {
+    struct lane *to = step->lane;
+    const struct lane *from = &step->parent->lane;
+    if (step->position > from->length || step->shared > to->length || (to->kept && !from->kept)) {
+        err_set(&step->error, COROLLA_BAD_POSITION, "the parent holds %u positions and the session %u: %u to %u cannot be copied",
+                from->length, to->length, step->shared, step->position);
+        return;
+    }
+    if (kv_copy(to->kv, from->kv, step->shared, step->position, &step->error) != COROLLA_OK) return;
+    to->length = step->position;
+    if (to->kept && !row_log_copy(to->kept, from->kept, step->shared, step->position))
+        err_set(&step->error, COROLLA_NOMEM, "out of memory to copy a session");
+}
+
 /* What must hold before the first row is computed. */
 static bool begin_step(struct compute *c, struct step *step) {
     const struct lane *lane = step->lane;
+    if (step->parent) copy_from_parent(step);
+    if (step->error.status != COROLLA_OK) return false;
     if (step->position > lane->length) /* a step before it failed */
         err_set(&step->error, COROLLA_BAD_POSITION, "blocks %u:%u hold %u positions and cannot continue at %u: step from there",
                 lane->begin, lane->end, lane->length, step->position);
@@ -219,30 +236,19 @@ static void settle_lane(struct lane *lane, const struct step *step) {
     if (step->error.status == COROLLA_OK) {
         lane->length = step->position + step->n_done;
         lane->epoch = step->epoch;
-    } else if (step->position < lane->length) { /* what stood there is not to be trusted any more */
-        lane->length = step->position;
+        return;
+    }
+    uint32_t whole = step->has_parent ? step->shared : step->position; /* what stood behind is not to be trusted any more */
+    if (whole < lane->length) {
+        lane->length = whole;
         if (lane->kept) row_log_put(lane->kept, lane->length, 0, NULL);
     }
 }
 
-static void copy_session(struct step *step) {
-    struct lane *to = step->lane;
-    const struct lane *from = &step->parent->lane;
-    if (step->position > from->length) {
-        err_set(&step->error, COROLLA_BAD_POSITION, "the parent holds %u positions, not %u", from->length, step->position);
-        return;
-    }
-    if (kv_copy(to->kv, from->kv, step->position, &step->error) != COROLLA_OK) return;
-    to->length = step->position;
-    if (to->kept && from->kept && !row_log_copy(to->kept, from->kept, step->position))
-        err_set(&step->error, COROLLA_NOMEM, "out of memory to copy a session");
-}
-
 static void compute_turn(struct compute *c, uint32_t n) {
     uint64_t begin_us = clock_us();
-    if (c->turn[0]->parent) {
-        copy_session(c->turn[0]);
-        c->turn[0]->n_done = c->turn[0]->n_tokens;
+    if (c->turn[0]->n_tokens == 0) {
+        copy_from_parent(c->turn[0]);
         return;
     }
     for (uint32_t i = 0; i < n; i++)

@@ -92,6 +92,9 @@ static void send_step(struct node *node, struct session_next *next, struct step 
     m->n_rows = step->n_rows;
     m->dtype = step->wire;
     m->client = session->client;
+    m->has_parent = step->has_parent;
+    memcpy(m->parent, step->parent_id, SESSION_SIZE);
+    m->shared = step->shared;
     m->n_hops = step->n_hops - 1;
     memcpy(m->hops, step->hops + 1, m->n_hops * sizeof *m->hops);
     m->n_timings = step->n_timings;

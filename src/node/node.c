@@ -97,6 +97,7 @@ static enum corolla_status check_step(struct node *node, const struct session *s
     enum corolla_status status = msg->kind == MSG_REPLAY
                                      ? sessions_check_replay(session, m, sender, err)
                                      : sessions_check_step(session, &node->limits, m, sender, msg->body ? msg->body->size : 0, err);
+    if (status == COROLLA_OK && m->has_parent) status = sessions_check_parent(&node->sessions, session, m, err);
     if (status != COROLLA_OK) return status;
     if (m->n_hops > 0 && node_id_equal(&m->hops[0].node.id, &net_self(node->net)->id))
         return err_set(err, COROLLA_REFUSED, "a server cannot be its own next hop: open one session over all of its blocks");
@@ -121,6 +122,10 @@ static void accept_step(struct node *node, struct session *session, struct messa
     step->session = session;
     step->replay = msg->kind == MSG_REPLAY;
     step->from_upstream = !node_id_equal(sender, &session->client);
+    if (m->has_parent) {
+        step->parent = sessions_find(&node->sessions, m->parent); /* the check saw it */
+        step->parent->n_steps++;
+    }
     session->n_steps++;
     node->n_steps++;
     if (step->replay) {
@@ -267,11 +272,13 @@ static void on_computed(void *user) {
     struct step *step = node->host ? compute_collect(node->host->compute) : NULL;
     while (step) {
         struct step *next = step->next;
-        if (step->parent) {
+        if (step->n_tokens == 0) {
             open_copied(node, step);
             step = next;
             continue;
         }
+        if (step->parent) node_let_go(node, step->parent);
+        step->parent = NULL;
         note_turn(node, step);
         if (step->session->closed || step->epoch < step->session->epoch) {
             node_drop_step(node, step);

@@ -48,7 +48,9 @@ static void copy_parent(struct node *node, struct session *session, struct sessi
     struct msg_step *m = &node->message;
     m->epoch = 0;
     m->position = length;
-    m->n_tokens = 1;
+    m->n_tokens = 0;
+    m->has_parent = false;
+    m->shared = 0;
     m->n_rows = m->n_hops = m->n_timings = 0;
     m->dtype = session->wire;
     struct step *step = step_new(node->net, m, NULL);

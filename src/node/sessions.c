@@ -128,13 +128,25 @@ enum corolla_status sessions_check_step(const struct session *session, const str
     if (body_size != size)
         return err_set(err, COROLLA_FORMAT, "a step of %u tokens into block %u has %zu bytes, not %zu", step->n_tokens, session->lane.begin,
                        size, body_size);
-    if (step->position > session->expected)
+    uint32_t from = step->has_parent ? step->shared : step->position;
+    if (from > session->expected)
         return err_set(err, COROLLA_BAD_POSITION, "blocks %u:%u expect position %u or lower, not %u", session->lane.begin,
-                       session->lane.end, session->expected, step->position);
+                       session->lane.end, session->expected, from);
     if (step->n_tokens > session->max_tokens - step->position)
         return err_set(err, COROLLA_TOO_LONG, "%u tokens at position %u do not fit the session's %u: open a longer one", step->n_tokens,
                        step->position, session->max_tokens);
     return check_room(session, step, err);
+}
+
+/* Who has the ids of two sessions of one client is that client, or a hop of both, which could just as well compute wrong rows: no secret of
+ * the parent is asked for. A client that is told so computes the rows itself. */
+enum corolla_status sessions_check_parent(const struct sessions *table, const struct session *session, const struct msg_step *step,
+                                          struct corolla_error *err) {
+    const struct session *parent = sessions_find(table, step->parent);
+    if (parent && parent != session && node_id_equal(&parent->client, &session->client) && parent->lane.begin == session->lane.begin &&
+        parent->lane.end == session->lane.end)
+        return COROLLA_OK;
+    return err_set(err, COROLLA_BAD_POSITION, "there is no such session here to copy positions %u to %u from", step->shared, step->position);
 }
 
 enum corolla_status sessions_check_replay(const struct session *session, const struct msg_step *step, const struct node_id *sender,
@@ -144,6 +156,7 @@ enum corolla_status sessions_check_replay(const struct session *session, const s
     if (status == COROLLA_OK) status = check_epoch(session, step->epoch, err);
     if (status == COROLLA_OK) status = check_numbers(session, step, err);
     if (status != COROLLA_OK) return status;
+    if (step->has_parent) return err_set(err, COROLLA_INVALID, "a replay has no parent");
     if (step->n_hops == 0) return err_set(err, COROLLA_INVALID, "a replay needs a next hop that takes the rows");
     uint32_t kept = session->lane.kept ? row_log_length(session->lane.kept) : 0;
     if (step->position > kept || step->n_tokens > kept - step->position)

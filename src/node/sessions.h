@@ -79,6 +79,9 @@ bool sessions_is_party(const struct session *session, const struct node_id *send
 /* Whether a step may run. STALE: it is to be dropped without a word. */
 enum corolla_status sessions_check_step(const struct session *session, const struct session_limits *limits, const struct msg_step *step,
                                         const struct node_id *sender, size_t body_size, struct corolla_error *err);
+/* Whether the parent that such a step names can be copied from. */
+enum corolla_status sessions_check_parent(const struct sessions *table, const struct session *session, const struct msg_step *step,
+                                          struct corolla_error *err);
 /* The same of a REPLAY. */
 enum corolla_status sessions_check_replay(const struct session *session, const struct msg_step *step, const struct node_id *sender,
                                           struct corolla_error *err);

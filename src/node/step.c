@@ -21,6 +21,9 @@ struct step *step_new(struct net *net, const struct msg_step *msg, struct body *
     step->wire = msg->dtype;
     step->n_timings = msg->n_timings;
     memcpy(step->timings, msg->timings, msg->n_timings * sizeof *step->timings);
+    step->has_parent = msg->has_parent;
+    memcpy(step->parent_id, msg->parent, SESSION_SIZE);
+    step->shared = msg->shared;
     step->n_hops = msg->n_hops;
     memcpy(step->hops, msg->hops, hops_size);
     return step;

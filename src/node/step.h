@@ -20,9 +20,12 @@ struct step {
     struct body *block; /* that holds this struct */
     struct body *body;  /* rows in wire format: what came in, then what goes out; NULL: none, or a replay's, fetched when it goes */
     struct session *session;
-    struct session *parent; /* not rows: the session begins as a copy of this one's first `position` positions; NULL: rows */
+    struct session *parent; /* of whom the positions [shared, position) are copied before the rows; NULL: nobody, or done */
     struct lane *lane;
-    uint32_t epoch, position, n_tokens, n_rows;
+    uint32_t epoch, position, n_tokens, n_rows; /* n_tokens 0: a copy only, with which a session begins */
+    bool has_parent;
+    uint8_t parent_id[SESSION_SIZE];
+    uint32_t shared; /* with the parent, already */
     enum corolla_wire wire;
     bool replay;        /* nothing computes: the rows that the session has kept go out */
     bool from_upstream; /* not from the client */

@@ -139,6 +139,9 @@ struct msg_step {
     uint32_t n_rows; /* how many of the last rows come back in the result; 0 is an acknowledgement only */
     enum corolla_wire dtype;
     struct node_id client;
+    bool has_parent; /* before the rows the positions [shared, position) become a copy of those of another session of the client */
+    uint8_t parent[SESSION_SIZE];
+    uint32_t shared; /* at most position */
     uint32_t n_hops; /* still to come; n_hops + n_timings < HOPS_MAX, so that the receiver has room for its own timing */
     struct step_hop hops[HOPS_MAX];
     uint32_t n_timings; /* of the hops passed */

@@ -52,6 +52,10 @@ size_t msg_step_encode(const struct msg_step *m, uint8_t *out) {
     p.n_rows = m->n_rows;
     p.dtype = (Corolla__Wire)m->dtype;
     p.client = &client;
+    if (m->has_parent) {
+        p.parent = field_bytes_put(m->parent, SESSION_SIZE);
+        p.shared = m->shared;
+    }
     p.n_hops = m->n_hops;
     p.hops = pointers;
     p.n_queue_us = p.n_compute_us = m->n_timings;
@@ -60,9 +64,17 @@ size_t msg_step_encode(const struct msg_step *m, uint8_t *out) {
     return field_pack(&p.base, out);
 }
 
+static bool step_parent_ok(const Corolla__Step *p) {
+    if (p->parent.len == 0) {
+        return p->shared == 0;
+    }
+    return field_bytes_ok(&p->parent, SESSION_SIZE) && p->shared <= p->position;
+}
+
 static bool step_ok(const Corolla__Step *p) {
     if (!field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->secret, SECRET_SIZE) ||
-        !rows_ok(p->position, p->n_tokens, p->n_rows) || !field_wire_ok(p->dtype) || !field_node_id_ok(p->client)) {
+        !rows_ok(p->position, p->n_tokens, p->n_rows) || !field_wire_ok(p->dtype) || !field_node_id_ok(p->client) ||
+        !step_parent_ok(p)) {
         return false;
     }
     /* The hops passed, the receiver and the hops to come are one chain, so the receiver's own timing has room too. */
@@ -92,6 +104,11 @@ enum corolla_status msg_step_decode(const uint8_t *in, size_t size, struct msg_s
     out->n_rows = p->n_rows;
     out->dtype = (enum corolla_wire)p->dtype;
     field_node_id_get(p->client, &out->client);
+    out->has_parent = p->parent.len > 0;
+    if (out->has_parent) {
+        memcpy(out->parent, p->parent.data, SESSION_SIZE);
+    }
+    out->shared = p->shared;
     out->n_hops = (uint32_t)p->n_hops;
     for (size_t i = 0; i < p->n_hops; i++) {
         field_node_ref_get(p->hops[i]->node, &out->hops[i].node);

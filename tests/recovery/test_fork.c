@@ -62,44 +62,42 @@ static void step(struct beam *beam, uint32_t position, const int32_t *tokens, ui
     must(corolla_session_step(beam->session, position, tokens, n, beam->hidden, 1, &err), &err);
 }
 
-/* One child of a parent: the session is its parent's own when no other child needs it, else a fork. */
-static struct beam child_of(const struct beam *parent, const struct candidate *c, bool own) {
+/* All beams go on as the best candidates, which reorders them. */
+static void go_on(struct beam beams[WIDTH], const struct candidate *candidates) {
     struct corolla_error err;
-    struct beam child = *parent;
-    if (!own) must(corolla_session_fork(&child.session, parent->session, &err), &err);
-    child.hidden = malloc(info->n_embd * sizeof(float));
-    child.score = c->score;
-    child.tokens[child.n++] = c->token;
-    return child;
+    struct corolla_session *sessions[WIDTH];
+    struct corolla_step steps[WIDTH];
+    struct beam old[WIDTH];
+    memcpy(old, beams, sizeof old);
+    for (uint32_t i = 0; i < WIDTH; i++) {
+        const struct beam *parent = &old[candidates[i].beam];
+        memcpy(beams[i].tokens, parent->tokens, sizeof parent->tokens);
+        beams[i].n = parent->n + 1;
+        beams[i].tokens[parent->n] = candidates[i].token;
+        beams[i].score = candidates[i].score;
+        sessions[i] = beams[i].session;
+        steps[i] = (struct corolla_step){.parent = candidates[i].beam, .position = PROMPT + parent->n, .n = 1, .n_rows = 1};
+        steps[i].tokens = &beams[i].tokens[parent->n];
+        steps[i].out_hidden = beams[i].hidden;
+    }
+    must(corolla_sessions_step(sessions, steps, WIDTH, &err), &err);
+    for (uint32_t i = 0; i < WIDTH; i++) beams[i].session = sessions[i];
 }
 
 /* Beam search; before(step) is called in front of each step. */
 static void search(struct corolla_swarm *swarm, void (*before)(uint32_t step), struct beam out[WIDTH]) {
     struct corolla_error err;
-    uint32_t n = 1;
-    out[0] = (struct beam){.hidden = malloc(info->n_embd * sizeof(float))};
+    for (uint32_t i = 0; i < WIDTH; i++) out[i] = (struct beam){.hidden = malloc(info->n_embd * sizeof(float))};
     must(corolla_session_open(&out[0].session, swarm, TEXT, &err), &err);
     step(&out[0], 0, text, PROMPT);
+    for (uint32_t i = 1; i < WIDTH; i++) must(corolla_session_fork(&out[i].session, out[0].session, &err), &err);
     for (uint32_t s = 0; s < STEPS; s++) {
         struct candidate candidates[WIDTH * WIDTH];
-        struct beam next[WIDTH];
+        uint32_t n = s == 0 ? 1 : WIDTH;
         if (before != NULL) before(s);
         for (uint32_t i = 0; i < n; i++) expand(&out[i], i, candidates + (size_t)i * WIDTH);
         qsort(candidates, (size_t)n * WIDTH, sizeof *candidates, by_score);
-        for (uint32_t i = 0; i < WIDTH; i++) { /* the last child of a parent takes its session */
-            bool last = true;
-            for (uint32_t k = i + 1; k < WIDTH; k++) last = last && candidates[k].beam != candidates[i].beam;
-            next[i] = child_of(&out[candidates[i].beam], &candidates[i], last);
-        }
-        for (uint32_t i = 0; i < n; i++) {
-            bool used = false;
-            for (uint32_t k = 0; k < WIDTH; k++) used = used || candidates[k].beam == i;
-            if (!used) corolla_session_close(out[i].session);
-            free(out[i].hidden);
-        }
-        n = WIDTH;
-        memcpy(out, next, sizeof next);
-        for (uint32_t i = 0; i < WIDTH; i++) step(&out[i], PROMPT + out[i].n - 1, &out[i].tokens[out[i].n - 1], 1);
+        go_on(out, candidates);
     }
 }
 

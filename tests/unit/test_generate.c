@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/err.h"
-#include "client/session.h"
+#include "client/swarm.h"
 #include "support/tiny.h"
 
 #define SESSION_TOKENS 64
@@ -38,8 +38,11 @@ struct texts { /* what on_text was given */
 static struct corolla_model *model;
 static int32_t eog;
 
-static enum corolla_status fake_step(struct corolla_session *session, const struct session_run *run, struct corolla_error *err) {
+static enum corolla_status fake_step(struct corolla_session *const *sessions, const struct session_run *run, size_t n,
+                                     struct corolla_error *err) {
+    struct corolla_session *session = sessions[0];
     struct fake *fake = (struct fake *)session;
+    assert_int_equal(n, 1);
     assert_true(fake->n_steps < STEPS_MAX);
     assert_int_equal(run->n_rows, 1);
     if (fake->fail_at == (int)fake->n_steps) return err_set(err, COROLLA_PEER_LOST, "a test lost a peer");
@@ -70,7 +73,12 @@ static const struct session_ops fake_ops = {.step = fake_step, .logits = fake_lo
 
 static void fake_init(struct fake *fake, const int32_t *script, size_t n) {
     *fake = (struct fake){.script = script, .n_script = n, .fail_at = -1};
-    session_init(&fake->base, &fake_ops, model, SESSION_TOKENS);
+    static struct corolla_swarm swarm;
+    swarm.model = model;
+    static int32_t tokens[SESSION_TOKENS];
+    assert_true(session_init(&fake->base, &fake_ops, &swarm, SESSION_TOKENS));
+    session_release(&fake->base); /* most are never closed */
+    fake->base.tokens = tokens;
 }
 
 static bool collect(void *user, const char *text, size_t size) {
