@@ -22,7 +22,8 @@
 static bool fill_hidden(struct remote *remote, uint32_t position) {
     if (remote->hidden == NULL) remote->hidden = row_log_new(remote->base.max_tokens, remote->base.n_embd * sizeof(float));
     bool ok = remote->hidden != NULL;
-    while (ok && row_log_length(remote->hidden) < position) ok = row_log_put(remote->hidden, row_log_length(remote->hidden), 1, remote->rows);
+    while (ok && row_log_length(remote->hidden) < position)
+        ok = row_log_put(remote->hidden, row_log_length(remote->hidden), 1, remote->rows);
     return ok;
 }
 

@@ -40,7 +40,8 @@ static enum corolla_status add_item(struct turn *turn, struct local *local, cons
         status = edges_embed(local->base.swarm->edges, run->tokens + local->done, n, local->rows, err);
     else
         in = run->hidden + local->done * (size_t)local->base.n_embd;
-    turn->items[turn->n++] = (struct batch_item){.kv = local->kv, .position = run->position + local->done, .n = n, .in = in, .out = local->rows};
+    turn->items[turn->n++] =
+        (struct batch_item){.kv = local->kv, .position = run->position + local->done, .n = n, .in = in, .out = local->rows};
     return status;
 }
 

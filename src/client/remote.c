@@ -127,7 +127,8 @@ static enum corolla_status fly(struct remote *remote, struct corolla_error *err)
         status = launch(remote, err);
         if (status == COROLLA_OK) status = lane_wait(remote, &remote->chain, &flight, err);
         if (status == COROLLA_OK) status = land(remote, rows, &flight, err);
-        if (status == COROLLA_OK && rows->progress != NULL) rows->progress(rows->user, "prompt", session->position - rows->position, rows->n);
+        if (status == COROLLA_OK && rows->progress != NULL)
+            rows->progress(rows->user, "prompt", session->position - rows->position, rows->n);
     }
     return status;
 }
@@ -269,7 +270,8 @@ static void remote_close(struct corolla_session *session) {
     net_post(remote->peers->net, remote_loop_close, remote);
 }
 
-static const struct session_ops remote_ops = {.step = remote_step, .logits = swarm_session_logits, .fork = remote_fork, .close = remote_close};
+static const struct session_ops remote_ops = {
+    .step = remote_step, .logits = swarm_session_logits, .fork = remote_fork, .close = remote_close};
 
 static enum corolla_status open_chain(struct remote *remote, const struct choice *choice, struct corolla_error *err) {
     struct remote_hop *hops[HOPS_MAX] = {NULL};

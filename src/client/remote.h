@@ -69,7 +69,7 @@ struct remote_hop {
 struct flight { /* one step under way */
     uint32_t position, n, n_rows;
     uint32_t first; /* of the hops of the lane: who computes first. The one before sends what it has kept, or the client what it makes */
-    bool copies; /* the hops begin it with remote->copy */
+    bool copies;    /* the hops begin it with remote->copy */
     bool sent, done;
     struct body *body; /* what is to be sent, and later the rows of the result */
     uint32_t n_timings;
@@ -94,7 +94,7 @@ struct handover { /* caller only */
     uint32_t tokens;  /* since the last check */
 };
 
-struct remote_run { /* caller only */
+struct remote_run {          /* caller only */
     struct session_run rows; /* with those that a copy saves, when there is one */
     uint32_t next;           /* position of the next step */
     uint32_t first;          /* the hop at which the last step began */

@@ -1,7 +1,8 @@
 /* session.h - the public session object: what all kinds share, and the table of functions that makes one local or remote.
  *
  * A kind embeds struct corolla_session as its first member and allocates it. session.c checks arguments, counts time and knows
- * what stands at the positions; together.c does that for several sessions at once; a kind computes. One thread at a time per session; cancelled alone may be set by any thread or signal handler.
+ * what stands at the positions; together.c does that for several sessions at once; a kind computes. One thread at a time per session;
+ * cancelled alone may be set by any thread or signal handler.
  */
 #ifndef COROLLA_CLIENT_SESSION_H
 #define COROLLA_CLIENT_SESSION_H
@@ -28,7 +29,8 @@ struct session_ops {
     /* Runs them all, in chunks of the kind's own size, looks at session->cancelled between them, and keeps session->position equal to
      * the number of positions that are filled, also when it fails; the error of the first that failed. session->tokens is that of the
      * runs already. Adds to session->timings. */
-    enum corolla_status (*step)(struct corolla_session *const *sessions, const struct session_run *runs, size_t n, struct corolla_error *err);
+    enum corolla_status (*step)(struct corolla_session *const *sessions, const struct session_run *runs, size_t n,
+                                struct corolla_error *err);
     /* hidden [n, n_embd] -> logits [n, n_vocab]. */
     enum corolla_status (*logits)(struct corolla_session *session, const float *hidden, uint32_t n, float *out, struct corolla_error *err);
     /* Another session that holds the same positions. */

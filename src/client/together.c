@@ -81,8 +81,8 @@ static enum corolla_status check_sessions(struct corolla_session *const *session
 }
 
 /* The runs, and in to[] the sessions that take them, in the order of the steps. */
-static enum corolla_status plan(struct corolla_session *const *sessions, const struct corolla_step *steps, struct together_row *rows, size_t n,
-                                struct session_run *runs, struct corolla_session **to, struct corolla_error *err) {
+static enum corolla_status plan(struct corolla_session *const *sessions, const struct corolla_step *steps, struct together_row *rows,
+                                size_t n, struct session_run *runs, struct corolla_session **to, struct corolla_error *err) {
     for (size_t i = 0; i < n; i++) rows[i] = (struct together_row){.parent = steps[i].parent, .position = steps[i].position};
     together_assign(rows, n);
     for (size_t i = 0; i < n; i++) {

@@ -44,8 +44,8 @@ enum corolla_status kv_open(struct kv **out_kv, struct span *span, uint32_t begi
                             struct corolla_error *err);
 void kv_close(struct kv *kv);
 uint32_t kv_length(const struct kv *kv); /* positions filled */
-/* Makes the positions [begin, end) of `to` those of `from`, bit for bit; `to` then ends there. Both are of the same blocks, begin is at most
- * to's length, end at most from's length and to's maximum (INVALID). The engine's thread. */
+/* Makes the positions [begin, end) of `to` those of `from`, bit for bit; `to` then ends there. Both are of the same blocks, begin is at
+ * most to's length, end at most from's length and to's maximum (INVALID). The engine's thread. */
 enum corolla_status kv_copy(struct kv *to, const struct kv *from, uint32_t begin, uint32_t end, struct corolla_error *err);
 uint32_t kv_max(const struct kv *kv);
 

@@ -146,7 +146,8 @@ enum corolla_status sessions_check_parent(const struct sessions *table, const st
     if (parent && parent != session && node_id_equal(&parent->client, &session->client) && parent->lane.begin == session->lane.begin &&
         parent->lane.end == session->lane.end)
         return COROLLA_OK;
-    return err_set(err, COROLLA_BAD_POSITION, "there is no such session here to copy positions %u to %u from", step->shared, step->position);
+    return err_set(err, COROLLA_BAD_POSITION, "there is no such session here to copy positions %u to %u from", step->shared,
+                   step->position);
 }
 
 enum corolla_status sessions_check_replay(const struct session *session, const struct msg_step *step, const struct node_id *sender,

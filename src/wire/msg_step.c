@@ -73,8 +73,7 @@ static bool step_parent_ok(const Corolla__Step *p) {
 
 static bool step_ok(const Corolla__Step *p) {
     if (!field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->secret, SECRET_SIZE) ||
-        !rows_ok(p->position, p->n_tokens, p->n_rows) || !field_wire_ok(p->dtype) || !field_node_id_ok(p->client) ||
-        !step_parent_ok(p)) {
+        !rows_ok(p->position, p->n_tokens, p->n_rows) || !field_wire_ok(p->dtype) || !field_node_id_ok(p->client) || !step_parent_ok(p)) {
         return false;
     }
     /* The hops passed, the receiver and the hops to come are one chain, so the receiver's own timing has room too. */

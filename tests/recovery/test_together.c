@@ -62,7 +62,8 @@ static void check_row(const struct row *row, const float *got, const char *what)
             must(corolla_session_step(session, at, row->tokens + at, n, want, 1, &err), &err);
     }
     corolla_session_close(session);
-    if (memcmp(got, want, info->n_embd * sizeof *want) != 0) fail_msg("a row of %u positions differs from one computed alone: %s", row->n, what);
+    if (memcmp(got, want, info->n_embd * sizeof *want) != 0)
+        fail_msg("a row of %u positions differs from one computed alone: %s", row->n, what);
     free(want);
 }
 
@@ -226,7 +227,8 @@ static void what_cannot_be_leaves_all_as_it_was(void **state) {
         struct corolla_session *s[2] = {where[k]}, *same[2] = {where[k], where[k]}, *other[2] = {where[k], where[1 - k]};
         must(corolla_session_step(s[0], 0, text, 8, NULL, 0, &err), &err);
         must(corolla_session_fork(&s[1], s[0], &err), &err);
-        struct corolla_step good[2] = {{.parent = 0, .position = 8, .tokens = text + 8, .n = 1}, {.parent = 0, .position = 8, .tokens = text, .n = 1}};
+        struct corolla_step good[2] = {{.parent = 0, .position = 8, .tokens = text + 8, .n = 1},
+                                       {.parent = 0, .position = 8, .tokens = text, .n = 1}};
         struct corolla_step bad[2];
 #define REFUSED(change, status)                                                                                                            \
     memcpy(bad, good, sizeof bad);                                                                                                         \

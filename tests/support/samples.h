@@ -140,6 +140,11 @@ static inline void sample_step(struct msg_step *m, uint32_t n_hops, uint32_t n_t
     m->n_rows = m->n_tokens;
     m->dtype = how ? COROLLA_WIRE_BF16 : COROLLA_WIRE_F32;
     m->client = sample_node_id(5, how);
+    m->has_parent = how;
+    if (how) {
+        sample_bytes(m->parent, SESSION_SIZE, 3);
+        m->shared = m->position;
+    }
     m->n_hops = n_hops;
     for (uint32_t i = 0; i < n_hops; i++) {
         m->hops[i].node = sample_node_ref(10 + i, how);

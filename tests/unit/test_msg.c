@@ -165,6 +165,9 @@ static void check_step(uint32_t n_hops, uint32_t n_timings, enum sample_size how
     SAME_NUMBER(step, step_back, n_rows);
     SAME_NUMBER(step, step_back, dtype);
     assert_true(node_id_equal(&step.client, &step_back.client));
+    SAME_NUMBER(step, step_back, has_parent);
+    if (step.has_parent) SAME_BYTES(step, step_back, parent);
+    SAME_NUMBER(step, step_back, shared);
     SAME_NUMBER(step, step_back, n_hops);
     for (uint32_t i = 0; i < n_hops; i++) {
         const struct step_hop *a = &step.hops[i], *b = &step_back.hops[i];
@@ -268,6 +271,9 @@ static void a_step_with_one_thing_wrong_is_refused(void **state) {
     refused_step("more rows asked than sent");
     step.position = UINT32_MAX;
     refused_step("an end past the numbers");
+    step.has_parent = true;
+    step.shared = step.position + 1;
+    refused_step("more shared with a parent than there is before it");
     step.dtype = (enum corolla_wire)3;
     refused_step("an unknown wire type");
     step.dtype = (enum corolla_wire) - 1;

@@ -626,6 +626,10 @@ static void replays_that_cannot_be_are_refused_each_with_its_own_status(void **s
     replay_prepare(from, to, 0, 8);
     message.dtype = COROLLA_WIRE_F16;
     refused_replay(from, COROLLA_INVALID);
+    replay_prepare(from, to, 0, 8);
+    message.has_parent = true;
+    message.shared = 0;
+    refused_replay(from, COROLLA_INVALID);
     replay_prepare(from, from, 0, 8); /* to itself */
     refused_replay(from, COROLLA_REFUSED);
     replay_prepare(from, to, 0, 8);
