@@ -143,7 +143,7 @@ struct corolla_swarm_config {
     const char *device;  /* ggml device name, NULL: CPU */
     const char *home;    /* identity folder; NULL: COROLLA_HOME or the user's data folder */
     uint32_t timeout_ms; /* for connecting and opening; 0: 10 s */
-    uint32_t wait_ms;    /* how long a session waits for a server when nobody has some block any more; 0: 60 s */
+    uint32_t wait_ms;    /* how long a session waits when nobody has some block any more, or room for it as it opens; 0: 60 s */
     uint32_t hang_ms;    /* a server that is silent for so long hangs; 0: 4 s */
 };
 COROLLA_API void corolla_swarm_config_default(struct corolla_swarm_config *config);
@@ -207,7 +207,8 @@ COROLLA_API enum corolla_status corolla_view_pause(struct corolla_view *view, co
 
 struct corolla_session;
 
-/* Reserves KV for max_tokens positions on every hop. NO_CACHE says how much is left and where. */
+/* Reserves KV for max_tokens positions on every hop. When no server has room, or some block, it waits for the swarm's wait_ms; the error is
+ * then the last one: NO_CACHE says how much is left and where. */
 COROLLA_API enum corolla_status corolla_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
                                                      struct corolla_error *err);
 /* A second session of the same length that holds the same positions: each goes on by itself, with the bits that the other one would have

@@ -240,7 +240,7 @@ void options_add_swarm(struct options *o, struct swarm_options *s) {
         {"--wire", OPTION_CHOICE, &s->wire, 0, 0, "f32|f16|bf16", "hidden states on the network; 16 bits are not exact (f32)"},
         {"--exact", OPTION_FLAG, &s->config.exact, 0, 0, "", "refuse a chain that is not exact"},
         {"--fast", OPTION_FLAG, &s->config.fast, 0, 0, "", "faster kernels that are not exact, in this process"},
-        {"--wait", OPTION_U32, &s->wait_s, 1, 1e6, "SECONDS", "wait so long for a server when nobody has some block any more (60)"},
+        {"--wait", OPTION_U32, &s->wait_s, 1, 1e6, "SECONDS", "wait so long when no server has some block any more, or room (60)"},
         {"--hang-limit", OPTION_U32, &s->hang_s, 1, 3600, "SECONDS", "a server that is silent for so long hangs (4)"},
     };
     options_add(o, rows, COUNT(rows));

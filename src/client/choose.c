@@ -32,7 +32,8 @@ static void from_info(struct route_server *s, const struct msg_info *info) {
     s->end = info->end;
     s->decode_block_us = block_us(info->decode_tokens_per_s, info->end - info->begin);
     s->prefill_block_us = block_us(info->prefill_tokens_per_s, info->end - info->begin);
-    s->tokens_max = least(info->session_tokens_max, info->cache_tokens_left);
+    s->tokens_ever = info->session_tokens_max;
+    s->tokens_max = least(s->tokens_ever, info->cache_tokens_left);
     s->wires = info->wires;
     s->sessions = info->sessions;
     s->draining = info->draining;
@@ -46,7 +47,8 @@ static void from_record(struct route_server *s, const struct record *r) {
     s->end = r->end;
     s->decode_block_us = r->decode_block_us;
     s->prefill_block_us = r->prefill_block_us;
-    s->tokens_max = least(r->session_tokens_max, r->cache_tokens_left);
+    s->tokens_ever = r->session_tokens_max;
+    s->tokens_max = least(s->tokens_ever, r->cache_tokens_left);
     s->wires = r->wires;
     s->sessions = r->sessions;
     s->draining = r->state == RECORD_DRAINING;

@@ -31,6 +31,12 @@ void peers_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadl
     pthread_cond_timedwait(cond, lock, &until);
 }
 
+void peers_pause(struct peers *peers, uint32_t ms) {
+    pthread_mutex_lock(&peers->lock);
+    peers_cond_wait(&peers->changed, &peers->lock, UINT64_MAX / 2, ms);
+    pthread_mutex_unlock(&peers->lock);
+}
+
 #define SETTLE_POLL_MS 10 /* while a client waits for the swarm */
 #define PINGS_BEFORE_DEAD 4
 

@@ -111,5 +111,7 @@ float peer_block_us(const struct peer *peer, float stated_us, uint64_t now_us);
 void peers_cond_init(pthread_cond_t *cond);
 /* Waits for a signal, at most until the deadline (clock_us) and at most for max_ms. The lock is held. */
 void peers_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t deadline_us, uint32_t max_ms);
+/* Waits until something is known of servers that was not, or so long. */
+void peers_pause(struct peers *peers, uint32_t ms);
 
 #endif

@@ -161,14 +161,6 @@ static void tell(const struct recovery *r, const struct corolla_event *event) {
     if (session->on_event != NULL) session->on_event(session->event_user, event);
 }
 
-/* Until the swarm changes, or so long. */
-static void pause_ms(struct remote *remote, uint32_t ms) {
-    struct peers *peers = remote->peers;
-    pthread_mutex_lock(&peers->lock);
-    peers_cond_wait(&peers->changed, &peers->lock, UINT64_MAX / 2, ms);
-    pthread_mutex_unlock(&peers->lock);
-}
-
 /* Only waiting for servers counts: a replay may take longer, and fail at its end. */
 static void wait_from_now(struct recovery *r) { r->deadline_us = clock_us() + (uint64_t)r->remote->base.swarm->wait_ms * 1000; }
 
@@ -178,7 +170,7 @@ static void wait_for_servers(struct recovery *r, uint32_t begin, uint32_t end, c
         tell(r, &(struct corolla_event){
                     .kind = COROLLA_EVENT_WAITING, .begin = begin, .end = end, .text = why->message, .position = r->remote->base.position});
     r->told_waiting = true;
-    pause_ms(r->remote, LOOK_AGAIN_MS);
+    peers_pause(r->remote->peers, LOOK_AGAIN_MS);
 }
 
 static bool all_down(const struct remote *remote) {
@@ -356,7 +348,7 @@ enum corolla_status recover(struct remote *remote, const struct session_run *run
     wait_from_now(&r);
     struct corolla_error first = *err;
     handover_end(remote);
-    if (stuck || first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) pause_ms(remote, BUSY_MS);
+    if (stuck || first.status == COROLLA_BUSY || first.status == COROLLA_NOMEM) peers_pause(remote->peers, BUSY_MS);
     bool timed_out = first.status == COROLLA_TIMEOUT;
     for (bool again = false;; again = true) {
         struct corolla_error error = {.status = COROLLA_OK};

@@ -20,7 +20,8 @@
 #define TIMEOUT_DEFAULT_MS 10000
 #define WAIT_DEFAULT_MS 60000
 #define HANG_DEFAULT_MS 4000
-#define OPEN_TRIES 4     /* chains that are tried for one session */
+#define OPEN_TRIES 4 /* chains that are tried for one session, before it waits */
+#define OPEN_AGAIN_MS 500
 #define INFO_AGE_MS 5000 /* how old a server's word on its load may be when a session is opened */
 
 void corolla_swarm_config_default(struct corolla_swarm_config *config) {
@@ -122,9 +123,9 @@ static bool worth_another(enum corolla_status status) {
     return status != COROLLA_CANCELLED && status != COROLLA_NOMEM && status != COROLLA_INVALID && status != COROLLA_TOO_LONG;
 }
 
-enum corolla_status swarm_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
-                                       struct corolla_error *err) {
-    if (swarm->span != NULL) return local_open(out_session, swarm, max_tokens, err);
+/* A few chains, one after the other. */
+static enum corolla_status try_chains(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                                      struct corolla_error *err) {
     struct corolla_error first = {.status = COROLLA_OK};
     for (uint32_t try = 0; try < OPEN_TRIES; try++) {
         struct choice choice = {.n = 0};
@@ -137,8 +138,29 @@ enum corolla_status swarm_session_open(struct corolla_session **out_session, str
         if (try == 0) first = error; /* what follows is its consequence */
         if (!chosen || !worth_another(status)) break;
     }
-    if (err != NULL) *err = first;
+    *err = first;
     return first.status;
+}
+
+/* Whether servers may come back, or have room again. */
+static bool worth_waiting(enum corolla_status status) {
+    return status == COROLLA_NO_CHAIN || status == COROLLA_BUSY || status == COROLLA_NO_CACHE || status == COROLLA_PEER_LOST ||
+           status == COROLLA_DRAINING || status == COROLLA_NOT_SERVED;
+}
+
+enum corolla_status swarm_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                                       struct corolla_error *err) {
+    if (swarm->span != NULL) return local_open(out_session, swarm, max_tokens, err);
+    struct corolla_error error = {.status = COROLLA_OK};
+    uint64_t deadline_us = clock_us() + (uint64_t)swarm->wait_ms * 1000;
+    enum corolla_status status = try_chains(out_session, swarm, max_tokens, &error);
+    if (worth_waiting(status)) log_warn("open.waiting seconds=%u why=\"%s\"", swarm->wait_ms / 1000, error.message);
+    while (worth_waiting(status) && clock_us() < deadline_us) {
+        peers_pause(swarm->peers, OPEN_AGAIN_MS);
+        status = try_chains(out_session, swarm, max_tokens, &error);
+    }
+    if (status != COROLLA_OK && err != NULL) *err = error;
+    return status;
 }
 
 size_t corolla_swarm_chain(struct corolla_swarm *swarm, struct corolla_hop *out_hops, size_t max) {

@@ -55,6 +55,7 @@ static enum corolla_status server_usable(const struct route_request *request, co
     if (server->draining) return COROLLA_DRAINING;
     if (server->joining || server->banned) return COROLLA_BUSY;
     if ((server->wires >> request->wire & 1) == 0) return COROLLA_UNSUPPORTED;
+    if (server->tokens_ever < request->tokens) return COROLLA_TOO_LONG;
     if (server->tokens_max < request->tokens) return COROLLA_NO_CACHE;
     return COROLLA_OK;
 }
@@ -120,6 +121,9 @@ static enum corolla_status say_unusable(const struct swarm *w, const struct rout
     case COROLLA_NO_CACHE:
         return err_set(err, why, "%s has cache left for a session of %llu tokens, not of %llu, and nobody else has blocks %s",
                        server->label, (unsigned long long)server->tokens_max, (unsigned long long)w->request->tokens, gaps);
+    case COROLLA_TOO_LONG:
+        return err_set(err, why, "%s has cache for sessions of %llu tokens, not of %llu, and nobody else has blocks %s", server->label,
+                       (unsigned long long)server->tokens_ever, (unsigned long long)w->request->tokens, gaps);
     default: return err_set(err, why, "%s announces the impossible blocks %u:%u", server->label, server->begin, server->end);
     }
 }

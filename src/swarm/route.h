@@ -40,7 +40,8 @@ struct route_server {
     uint32_t rtt_us;               /* from the client; 0: not known */
     uint32_t n_rtts;               /* what it measured itself to other servers; those past RECORD_RTTS_MAX are ignored */
     const struct record_rtt *rtts; /* borrowed for the call */
-    uint64_t tokens_max;           /* of a session that it would open now */
+    uint64_t tokens_max;           /* of a session that it would open now ... */
+    uint64_t tokens_ever;          /* ... and when it has no other */
     uint32_t wires;                /* bit per enum corolla_wire */
     uint32_t sessions;
     bool draining, joining, banned;

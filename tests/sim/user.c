@@ -148,7 +148,7 @@ static size_t list_servers(const struct user *u, uint32_t begin, uint32_t end, b
         memcpy(s->model, r->model, ID_SIZE);
         s->begin = r->begin > begin ? r->begin - begin : 0;
         s->end = (r->end < end ? r->end : end) - begin;
-        s->tokens_max = r->session_tokens_max;
+        s->tokens_max = s->tokens_ever = r->session_tokens_max;
         s->draining = r->state == RECORD_DRAINING;
         s->banned = u->client->bans[node].until_ms > world_now_ms(u->sim->world);
         s->arithmetic_class = r->arithmetic_class;

@@ -628,6 +628,7 @@ static void a_refused_opening_closes_the_other_hops(void **state) {
     (void)state;
     plan.open_status = COROLLA_NO_CACHE;
     swarm_start(CHAIN, 5000);
+    swarm.wait_ms = 0;
     struct corolla_session *session;
     struct corolla_error err;
     assert_int_equal(corolla_session_open(&session, &swarm, SESSION_TOKENS, &err), COROLLA_NO_CACHE);

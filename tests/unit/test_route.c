@@ -30,6 +30,7 @@ static struct route_server server_of(const char *label, uint32_t begin, uint32_t
                                  .decode_block_us = block_us,
                                  .rtt_us = 1000,
                                  .tokens_max = 4096,
+                                 .tokens_ever = 8192,
                                  .wires = ALL_WIRES,
                                  .exact = true,
                                  .arithmetic_class = 7};
@@ -380,9 +381,12 @@ static void why_a_server_cannot_be_used_is_told(void **state) {
     assert_non_null(strstr(err.message, "server b failed lately and nobody else has blocks 10:30"));
     servers[1].banned = false;
     request.tokens = 5000;
-    servers[0].tokens_max = 100000;
+    servers[0].tokens_max = servers[0].tokens_ever = 100000;
     assert_int_equal(route_find(&request, servers, 2, &route, &err), COROLLA_NO_CACHE);
     assert_non_null(strstr(err.message, "server b has cache left for a session of 4096 tokens"));
+    request.tokens = 9000; /* no use in waiting */
+    assert_int_equal(route_find(&request, servers, 2, &route, &err), COROLLA_TOO_LONG);
+    assert_non_null(strstr(err.message, "server b has cache for sessions of 8192 tokens"));
     request.tokens = 10;
     request.wire = COROLLA_WIRE_BF16;
     servers[1].wires = 1u << COROLLA_WIRE_F32;
