@@ -24,8 +24,8 @@ class Answer:
 
 
 class Driven:
-    def __init__(self, program, model, codes=(), hang_ms=0, env=None):
-        self.process = subprocess.Popen([program, str(model), str(hang_ms), *codes], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    def __init__(self, program, model, codes=(), hang_ms=0, env=None, before=()):
+        self.process = subprocess.Popen([*before, program, str(model), str(hang_ms), *codes], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                         bufsize=1)
         self.hops = []
 

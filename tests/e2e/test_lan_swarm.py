@@ -2,13 +2,16 @@
 machines are network namespaces (lan.py); no address, no block number and no key is named anywhere."""
 
 import json
+import os
 import subprocess
 import unittest
 
+from drive import Driven
 from lan import LanCase
-from support import COROLLA, DEADLINE, Case, Server
+from support import COROLLA, DEADLINE, MAKE_MODEL, Case, Server
 
 BLOCKS = 3
+DRIVE = os.path.join(os.path.dirname(MAKE_MODEL), "drive")
 SERVE = ("--num-blocks", "1", "--threads", "1")
 
 
@@ -99,6 +102,33 @@ class LanSwarm(LanCase, Case):
             done = subprocess.run(client.command(COROLLA, *command, "--no-lan"), capture_output=True, text=True, timeout=DEADLINE,
                                   env=self.environment("newcomer"))
             self.assert_fails(done, "no server", "--join")
+
+    def driven(self, host, codes, name):
+        client = Driven(DRIVE, self.model, codes, env=self.environment(name), before=host.command())
+        self.addCleanup(client.close)
+        for command in ("open 200", "prefill 16"):
+            client.do(command)
+        return client
+
+    def test_two_servers_that_no_longer_reach_each_other_while_the_client_reaches_both(self):
+        *hosts, client_host = self.hosts(5, ipv6=None)
+        codes = []
+        for host, block in zip(hosts, (0, 1, 1, 2)):
+            server = Server(self, self.model, "--blocks", f"{block}:{block + 1}", *(f for code in codes for f in ("--join", code)), "--threads", "1",
+                            home=host.name, command=host.command(COROLLA, "serve", self.model))
+            codes.append(server.wait_ready().code)
+        self.wait_seen(client_host, len(hosts))
+        expected = self.driven(client_host, (), "alone").do("decode 40").tokens
+        client = self.driven(client_host, codes, "client")
+        keys = [subprocess.check_output([COROLLA, "key", "show"], text=True, env=self.environment(host.name)).strip() for host in hosts]
+        first, middle, last = (hop.node for hop in client.hops)
+        answer = client.do("decode 10")
+        hosts[0].ip("route", "add", "blackhole", f"10.77.0.{keys.index(middle) + 1}")
+        answer += client.do("decode 30")
+        self.assertEqual(answer.tokens, expected)
+        self.assertEqual([(e.kind, e.node, e.reason) for e in answer.events], [("recovered", middle, "connection")])
+        client.do("hops")
+        self.assertEqual([client.hops[0].node, client.hops[2].node], [first, last])
 
 
 if __name__ == "__main__":
