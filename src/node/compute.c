@@ -18,6 +18,8 @@
 #include "node/schedule.h"
 #include "node/sessions.h"
 
+_Static_assert(SESSIONS_MAX <= SCHEDULE_CLIENTS_MAX, "every session may be of another client, and wait");
+
 struct compute {
     struct compute_config config;
     size_t n_embd;
@@ -86,10 +88,11 @@ static uint32_t take_turn(struct compute *c) {
         c->candidates[n] = (struct schedule_candidate){.decode = step->n_tokens <= STEP_DECODE_ROWS_MAX,
                                                        .rows = step->n_tokens - step->n_done,
                                                        .begin = lane->begin,
-                                                       .end = lane->end};
+                                                       .end = lane->end,
+                                                       .client = lane->client};
         c->lanes[n++] = lane;
     }
-    n = schedule_next(&c->schedule, c->candidates, n, c->picks);
+    n = schedule_next(&c->schedule, c->candidates, n, clock_us(), c->picks);
     for (uint32_t i = 0; i < n; i++) {
         struct lane *lane = c->lanes[c->picks[i].index];
         c->turn[i] = lane_pop(lane);
@@ -262,6 +265,7 @@ static void compute_turn(struct compute *c, uint32_t n) {
         step->turn_items = 0;
     }
     if (items == 0) return;
+    schedule_note(&c->schedule, c->computed[0]->n_tokens <= STEP_DECODE_ROWS_MAX, rows, us);
     c->computed[0]->turn_items = items;
     c->computed[0]->turn_rows = rows;
     c->computed[0]->turn_us = us;

@@ -18,10 +18,11 @@
 
 struct compute;
 
-struct lane {             /* zeroed by its owner, then kv, kept, begin and end are set; all else belongs to compute.c */
+struct lane {             /* zeroed by its owner, then kv, kept, begin, end and client are set; all else belongs to compute.c */
     struct kv *kv;        /* of the session; not closed while steps of it are out */
     struct row_log *kept; /* the output rows of all positions that are filled; NULL: they are not kept */
     uint32_t begin, end;
+    uint32_t client;           /* below SCHEDULE_CLIENTS_MAX */
     uint32_t length;           /* positions that are filled with what the session's steps meant; compute thread, or no step is out */
     uint32_t epoch;            /* of the step that was computed last; like length */
     uint64_t n_computed;       /* rows, each as often as it was computed; like length */

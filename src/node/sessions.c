@@ -17,7 +17,22 @@ struct session *sessions_find(const struct sessions *table, const uint8_t id[SES
     return s;
 }
 
+/* Of a client, or a free one; there is one, when there is for a session. */
+static uint32_t place_of(const struct sessions *table, const struct node_id *client) {
+    uint32_t place = SESSIONS_MAX;
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        const struct sessions_client *c = &table->clients[i];
+        if (c->n > 0 && memcmp(c->key, client->key, KEY_SIZE) == 0) return i;
+        if (c->n == 0 && place == SESSIONS_MAX) place = i;
+    }
+    return place;
+}
+
 void sessions_add(struct sessions *table, struct session *session) {
+    uint32_t place = place_of(table, &session->client);
+    memcpy(table->clients[place].key, session->client.key, KEY_SIZE);
+    table->clients[place].n++;
+    session->lane.client = place;
     struct session **bucket = &table->buckets[bucket_of(session->id)];
     session->chain = *bucket;
     *bucket = session;
@@ -29,6 +44,7 @@ void sessions_remove(struct sessions *table, struct session *session) {
     while (*at != session) at = &(*at)->chain;
     *at = session->chain;
     session->chain = NULL;
+    table->clients[session->lane.client].n--;
     table->n--;
 }
 
@@ -45,14 +61,6 @@ static bool secret_equal(const uint8_t a[SECRET_SIZE], const uint8_t b[SECRET_SI
     uint8_t differs = 0; /* takes the same time wherever they differ */
     for (size_t i = 0; i < SECRET_SIZE; i++) differs |= (uint8_t)(a[i] ^ b[i]);
     return differs == 0;
-}
-
-/* Of all processes of the client's home: their numbers are for free. */
-static uint32_t count_of(const struct sessions *table, const struct node_id *client) {
-    uint32_t n = 0;
-    for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s))
-        n += memcmp(s->client.key, client->key, KEY_SIZE) == 0;
-    return n;
 }
 
 enum corolla_status sessions_check_open(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
@@ -73,7 +81,7 @@ enum corolla_status sessions_check_open(const struct sessions *table, const stru
     if (sessions_find(table, open->session)) return err_set(err, COROLLA_REFUSED, "this session id is in use: choose a random one");
     if (table->n >= SESSIONS_MAX)
         return err_set(err, COROLLA_BUSY, "all %d sessions of this server are in use: try again later", SESSIONS_MAX);
-    if (count_of(table, client) >= SESSIONS_PER_CLIENT_MAX)
+    if (table->clients[place_of(table, client)].n >= SESSIONS_PER_CLIENT_MAX)
         return err_set(err, COROLLA_BUSY, "a client has at most %d sessions here: close one", SESSIONS_PER_CLIENT_MAX);
     return COROLLA_OK;
 }

@@ -50,13 +50,20 @@ struct session {
 
 #define SESSIONS_BUCKETS 256
 
+struct sessions_client { /* who has sessions here, with all processes of its home: their numbers are for free */
+    uint8_t key[KEY_SIZE];
+    uint32_t n;
+};
+
 struct sessions {
     uint32_t n;
+    struct sessions_client clients[SESSIONS_MAX]; /* n 0: a free place */
     struct session *buckets[SESSIONS_BUCKETS];
 };
 
 /* NULL: not there. */
 struct session *sessions_find(const struct sessions *table, const uint8_t id[SESSION_SIZE]);
+/* Its lane then has the number of the client's place. */
 void sessions_add(struct sessions *table, struct session *session);
 void sessions_remove(struct sessions *table, struct session *session);
 /* Iteration: first with NULL, then with the last one; NULL at the end. The last one may not be removed meanwhile. */

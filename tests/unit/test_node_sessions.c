@@ -25,14 +25,16 @@ static void id_of(uint32_t i, uint8_t out[SESSION_SIZE]) {
     memcpy(out + 8, &i, sizeof i);
 }
 
-static void fill(struct sessions *table, struct session *sessions, uint32_t n) {
+static void fill_of(struct sessions *table, struct session *sessions, uint32_t n, const struct node_id *who) {
     memset(table, 0, sizeof *table);
     for (uint32_t i = 0; i < n; i++) {
         id_of(i, sessions[i].id);
-        sessions[i].client = client;
+        sessions[i].client = *who;
         sessions_add(table, &sessions[i]);
     }
 }
+
+static void fill(struct sessions *table, struct session *sessions, uint32_t n) { fill_of(table, sessions, n, &client); }
 
 static void sessions_are_found_by_id_until_they_are_removed(void **state) {
     (void)state;
@@ -125,8 +127,7 @@ static void neither_a_client_nor_all_together_take_more_than_their_share(void **
     open_gives(&table, &open, COROLLA_OK);
     fill(&table, sessions, SESSIONS_PER_CLIENT_MAX);
     open_gives(&table, &open, COROLLA_BUSY);
-    fill(&table, sessions, SESSIONS_MAX);
-    for (uint32_t i = 0; i < SESSIONS_MAX; i++) sessions[i].client = stranger;
+    fill_of(&table, sessions, SESSIONS_MAX, &stranger);
     open_gives(&table, &open, COROLLA_BUSY);
     sessions_remove(&table, &sessions[0]);
     open_gives(&table, &open, COROLLA_OK);
