@@ -303,6 +303,8 @@ struct corolla_generation {
     bool (*on_text)(void *user, const char *text, size_t size);
     /* Called while the prompt is processed. May be NULL. */
     corolla_progress_fn on_progress;
+    /* Called behind each step of one token, when corolla_session_timings() tells of it. May be NULL. */
+    void (*on_step)(void *user);
     void *user;
 };
 COROLLA_API void corolla_generation_default(struct corolla_generation *generation);
@@ -364,6 +366,24 @@ COROLLA_API const char *corolla_server_why(const struct corolla_server *server);
 COROLLA_API void corolla_server_pause(struct corolla_server *server, bool paused);
 /* Sessions that somebody waits for: a step is under way, or came within the last 5 s. Any thread. */
 COROLLA_API uint32_t corolla_server_active(const struct corolla_server *server);
+/* How often a value was at most 2^i, and more than half of that, counted from i = 0; the last place counts all that is more. */
+#define COROLLA_HISTOGRAM_SIZE 24
+struct corolla_histogram {
+    uint64_t counts[COROLLA_HISTOGRAM_SIZE];
+    uint64_t sum;
+};
+struct corolla_server_stats {                      /* since the server started; what is marked now: at this moment */
+    uint32_t begin, end, sessions, clients, steps; /* now: the span; who has sessions; steps that wait or compute */
+    uint64_t cache_tokens, cache_tokens_left;      /* now: KV */
+    uint64_t sessions_opened, decode_rows, prefill_rows, replayed_rows;
+    uint64_t bytes_received, bytes_sent;     /* by all links, TLS included */
+    uint64_t failures[COROLLA_STATUS_COUNT]; /* told to clients: refused openings, and steps that failed */
+    struct corolla_histogram turn_us;        /* what a turn of decode steps took */
+    struct corolla_histogram turn_sessions;  /* how many sessions shared it */
+    struct corolla_histogram queue_us;       /* what each decode step waited for its turn */
+};
+/* Any thread. */
+COROLLA_API void corolla_server_stats(const struct corolla_server *server, struct corolla_server_stats *out_stats);
 /* Leaves the swarm: takes no new sessions, goes on with the active ones until their clients have found other servers, 30 s at most, then
  * frees the server. */
 COROLLA_API void corolla_server_stop(struct corolla_server *server);

@@ -222,7 +222,8 @@ bool options_parse(struct options *o, int argc, char **argv, int *out_exit) {
         return false;
     }
     o->no_lan = common.no_lan;
-    corolla_log_set((enum corolla_log_level)common.log_level, NULL, NULL);
+    o->log_level = (enum corolla_log_level)common.log_level;
+    corolla_log_set(o->log_level, NULL, NULL);
     return true;
 }
 

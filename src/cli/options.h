@@ -52,7 +52,8 @@ struct options {
     const char *config; /* the file of --config */
     const char *file;   /* that is being read, and where: refusals name it */
     unsigned line;
-    bool no_lan; /* filled in by options_parse */
+    bool no_lan; /* filled in by options_parse, like: */
+    enum corolla_log_level log_level;
 };
 
 void options_add(struct options *options, const struct option *items, size_t n);

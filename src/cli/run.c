@@ -10,6 +10,7 @@
 #include "cli/interrupt.h"
 #include "cli/options.h"
 #include "cli/route.h"
+#include "cli/trace.h"
 
 struct run {
     struct swarm_options swarm_options;
@@ -19,6 +20,7 @@ struct run {
     uint32_t n;
     bool chat, json;
     struct events events;
+    struct trace *trace; /* NULL: nobody asked */
 
     struct corolla_model *model;
     struct corolla_swarm *swarm;
@@ -38,7 +40,8 @@ static void add_rows(struct options *o, struct run *r) {
         {"--chat-template", OPTION_TEXT, &r->tmpl, 0, 0, "NAME", "another template than the model's, for example chatml"},
         {"--stop", OPTION_LIST, &r->stops, 0, 0, "TEXT", "stop in front of this text"},
         {"--json", OPTION_FLAG, &r->json, 0, 0, "", "print one JSON object instead of the text"},
-        {"--trace", OPTION_FLAG, &r->events.trace, 0, 0, "", "tell the route, recoveries and the speed on stderr"},
+        {"--trace", OPTION_FLAG, &r->events.trace, 0, 0, "",
+         "tell the route, recoveries, the speed, and where tokens' time went, on stderr"},
     };
     options_add(o, rows, sizeof rows / sizeof rows[0]);
     options_add_sampling(o, &r->generation.sampling, &r->grammar_file);
@@ -95,9 +98,12 @@ static void print_json(struct run *r, const struct corolla_result *result) {
     json_decref(object);
 }
 
-static void print_trace(const struct corolla_result *result) {
+static void on_step(void *user) { trace_step(((struct run *)user)->trace); }
+
+static void print_trace(const struct run *r, const struct corolla_result *result) {
     fprintf(stderr, "first token after %.0f ms; prompt %.1f, answer %.1f tokens/s (%zu tokens)\n", result->first_token_ms,
             result->prefill_tokens_per_s, result->decode_tokens_per_s, result->n_tokens);
+    if (r->trace) trace_print(r->trace);
 }
 
 static enum corolla_status open_session(struct run *r, struct corolla_error *err) {
@@ -118,12 +124,15 @@ static enum corolla_status answer(struct run *r, struct corolla_error *err) {
     r->generation.stops = r->stops.items;
     r->generation.n_stops = r->stops.n;
     r->generation.on_text = r->json ? NULL : print_text;
+    r->generation.user = r;
+    if (r->events.trace) r->trace = trace_new(r->session);
+    if (r->trace) r->generation.on_step = on_step;
     enum corolla_status status = corolla_generate(r->session, 0, r->tokens, r->n_tokens, &r->generation, &result, err);
     interrupt_watch(NULL);
     if (status == COROLLA_CANCELLED) status = COROLLA_OK; /* by Ctrl-C: result.stop says so */
     if (!r->json && isatty(STDOUT_FILENO)) putchar('\n');
     if (r->json && (!status || result.n_tokens > 0)) print_json(r, &result); /* what was generated stands */
-    if (!status && r->events.trace) print_trace(&result);
+    if (!status && r->events.trace) print_trace(r, &result);
     corolla_result_clear(&result);
     return status;
 }
@@ -164,6 +173,7 @@ int run_main(int argc, char **argv) {
     corolla_session_close(r.session);
     corolla_swarm_close(r.swarm);
     json_decref(r.events.recoveries);
+    trace_free(r.trace);
     corolla_free(r.tokens);
     corolla_model_close(r.model);
     free(r.grammar);

@@ -9,13 +9,17 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/metrics.h"
 #include "cli/options.h"
+#include "cli/status_line.h"
 
 struct serve {
     struct corolla_server_config config;
     struct option_span blocks;
     struct option_list announces, joins;
+    const char *metrics; /* HOST:PORT, or NULL */
     int kv;
+    enum corolla_log_level log_level;
 };
 
 static void add_rows(struct options *o, struct serve *s) {
@@ -35,6 +39,8 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--swarm-key", OPTION_TEXT, &s->config.swarm_key, 0, 0, "FILE", "key of a private swarm, to hand out certificates"},
         {"--upload-limit", OPTION_SIZE, &s->config.upload_bytes_per_s, 0, 0, "RATE",
          "bytes per second to all others together, as in 2M; 64K at least (no limit)"},
+        {"--metrics", OPTION_TEXT, &s->metrics, 0, 0, "HOST:PORT",
+         "figures for Prometheus at http://HOST:PORT/metrics; port 0 takes a free one"},
         {"--fast", OPTION_FLAG, &s->config.fast, 0, 0, "", "faster kernels whose results are not exact"},
         {"--config", OPTION_TEXT, &o->config, 0, 0, "FILE", "read options first: a line \"name value\" each, MODEL as \"model PATH\""},
     };
@@ -113,17 +119,31 @@ static int signals_next(struct signals *s) {
 
 /* ---- serving --------------------------------------------------------------------------------------------------- */
 
-static int serve(struct corolla_model *model, struct serve *s, struct signals *signals) {
-    struct corolla_server *server;
-    struct corolla_error err;
+/* Until a signal ends it. */
+static void serve_signals(struct corolla_server *server, enum corolla_log_level log_level, struct signals *signals) {
+    struct status_line *line = status_line_start(server, log_level);
     int number;
-    if (corolla_server_start(&server, model, &s->config, &err)) return fail(&err);
-    atomic_store(&signals->ready, true);
-    print_ready(server, model);
     while ((number = signals_next(signals)) == SIGUSR1 || number == SIGUSR2) {
         corolla_server_pause(server, number == SIGUSR1);
-        fprintf(stderr, number == SIGUSR1 ? "paused: no new sessions until SIGUSR2\n" : "resumed\n");
+        status_line_say(line, number == SIGUSR1 ? "paused: no new sessions until SIGUSR2" : "resumed");
     }
+    status_line_stop(line);
+}
+
+static int serve(struct corolla_model *model, struct serve *s, struct signals *signals) {
+    struct corolla_server *server;
+    struct metrics *metrics = NULL;
+    struct corolla_error err;
+    if (corolla_server_start(&server, model, &s->config, &err)) return fail(&err);
+    if (s->metrics && metrics_start(&metrics, s->metrics, server, &err)) {
+        corolla_server_stop(server);
+        return fail(&err);
+    }
+    atomic_store(&signals->ready, true);
+    if (metrics) fprintf(stderr, "metrics at %s\n", metrics_url(metrics));
+    print_ready(server, model);
+    serve_signals(server, s->log_level, signals);
+    metrics_stop(metrics);
     uint32_t active = corolla_server_active(server);
     if (active > 0) fprintf(stderr, "leaving: %u session%s elsewhere\n", active, active == 1 ? " goes on" : "s go on");
     corolla_server_stop(server);
@@ -147,6 +167,7 @@ int serve_main(int argc, char **argv) {
     s.config.announces = s.announces.items;
     s.config.n_announces = s.announces.n;
     if ((code = options_take_joins(&options, &s.joins)) || (code = check_upload(&options, &s))) return code;
+    s.log_level = options.log_level;
     s.config.lan = !options.no_lan;
     s.config.joins = s.joins.items;
     s.config.n_joins = s.joins.n;

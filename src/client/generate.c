@@ -165,6 +165,7 @@ static enum corolla_status run_loop(struct generator *g, uint32_t position, cons
         run = (struct session_run){.position = g->session->position, .n = 1, .out = g->hidden, .n_rows = 1};
         run.tokens = &g->result.tokens[g->result.n_tokens - 1];
         status = session_step(g->session, &run, err);
+        if (status == COROLLA_OK && g->params->on_step != NULL) g->params->on_step(g->params->user);
         if (status == COROLLA_OK) status = next_token(g, &done, err);
     }
     if (g->result.n_tokens > 1) g->result.decode_tokens_per_s = per_second(g->result.n_tokens - 1, clock_us() - first_us);

@@ -79,6 +79,7 @@ static void out_end(struct link *link) {
     struct chunk *chunk = net->out;
     tls_output(link->tls, NULL);
     if (chunk->buffer.used == 0) return;
+    net->sent_bytes += chunk->buffer.used;
     upload_spend(net, chunk->buffer.used);
     net->out = NULL;
     chunk->link = link;
@@ -309,6 +310,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         return;
     }
     link->received_us = clock_us();
+    link->net->received_bytes += (uint64_t)n;
     if (n == 0 || link->state >= LINK_LINGERING) return;
     tls_input(link->tls, (const uint8_t *)buf->base, (size_t)n);
     if (link->state == LINK_SECURING) link_secure(link);

@@ -55,6 +55,7 @@ struct net {
     struct pool *pool;
     struct budget budget;
     struct upload upload;
+    uint64_t received_bytes, sent_bytes; /* by all links, TLS included */
     uint64_t accept_logged_us;
     uint64_t hogged_us;         /* large messages wait since then for what half-sent ones hold; 0: no */
     struct link *first, *last;  /* all links, the oldest first */

@@ -319,6 +319,11 @@ void net_close(struct net *net) {
 
 const struct node_ref *net_self(const struct net *net) { return &net->self; }
 
+void net_bytes(const struct net *net, uint64_t *out_received, uint64_t *out_sent) {
+    *out_received = net->received_bytes;
+    *out_sent = net->sent_bytes;
+}
+
 /* ---- timers ---------------------------------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *handle) {

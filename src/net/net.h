@@ -83,6 +83,8 @@ void net_close(struct net *net); /* after net_run returned, or without it */
 void net_post(struct net *net, void (*fn)(void *user), void *user);
 bool net_on_loop(const struct net *net);
 /* How this node is reached: id, and the addresses it announces or listens on. */
+/* What all links received and sent so far, TLS included. Loop thread. */
+void net_bytes(const struct net *net, uint64_t *out_received, uint64_t *out_sent);
 const struct node_ref *net_self(const struct net *net);
 
 typedef void (*net_dialled_fn)(void *user, struct link *link, const struct corolla_error *err);

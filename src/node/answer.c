@@ -71,6 +71,7 @@ void answer_result(struct node *node, struct step *step) {
 
 void answer_failed(struct node *node, struct link *link, uint32_t stream, const struct answer_about *about,
                    const struct corolla_error *error) {
+    node->stats.failures[error->status]++;
     struct msg_failed failed = {.epoch = about->epoch, .position = about->position, .status = error->status};
     memcpy(failed.session, about->session, SESSION_SIZE);
     snprintf(failed.text, sizeof failed.text, "%.*s", (int)sizeof failed.text - 1, error->message);

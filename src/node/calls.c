@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "node/answer.h"
+#include "node/stats.h"
 
 struct call {
     void (*fn)(void *user);
@@ -28,6 +29,20 @@ void node_call(struct node *node, void (*fn)(void *user), void *user) {
     pthread_mutex_unlock(&call.lock);
     pthread_cond_destroy(&call.over);
     pthread_mutex_destroy(&call.lock);
+}
+
+struct stats_request {
+    struct node *node;
+    struct corolla_server_stats *out;
+};
+
+static void do_stats(void *user) {
+    struct stats_request *r = user;
+    stats_take(r->node, r->out);
+}
+
+void node_stats(struct node *node, struct corolla_server_stats *out) {
+    node_call(node, do_stats, &(struct stats_request){.node = node, .out = out});
 }
 
 struct request { /* of one of the functions below */

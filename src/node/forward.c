@@ -83,6 +83,7 @@ static void send_step(struct node *node, struct session_next *next, struct step 
         fail_step(node, step, NULL, &error);
         return;
     }
+    if (step->replay) node->stats.replayed_rows += step->n_tokens;
     struct msg_step *m = &node->message;
     memcpy(m->session, session->id, SESSION_SIZE);
     memcpy(m->secret, step->hops[0].secret, SECRET_SIZE);

@@ -92,6 +92,7 @@ enum corolla_status host_load(struct host **out, const struct host_config *confi
     host->begin = config->begin;
     host->end = config->end;
     host->rows_bytes_left = rows_bytes(hp, (tokens + KV_PAD - 1) / KV_PAD * KV_PAD);
+    host->cache_tokens = tokens;
     host->session_tokens_max = hp->n_ctx_train < tokens ? hp->n_ctx_train : tokens;
     host->file = config->file;
     find_speed(host);

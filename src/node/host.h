@@ -16,6 +16,7 @@ struct host {
     struct measure measure; /* kept in the cache when the host ends (measure_cache.h) */
     const struct model_file *file;
     uint32_t begin, end;
+    uint32_t cache_tokens; /* of KV, all sessions together */
     uint32_t session_tokens_max;
     uint64_t rows_bytes_left; /* of the memory for the rows that sessions keep; the loop's */
 };

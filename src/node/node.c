@@ -18,6 +18,7 @@
 #include "node/forward.h"
 #include "node/open.h"
 #include "node/resume.h"
+#include "node/stats.h"
 
 /* ---- sessions and steps ---------------------------------------------------------------------------------------- */
 
@@ -280,6 +281,7 @@ static void on_computed(void *user) {
         if (step->parent) node_let_go(node, step->parent);
         step->parent = NULL;
         note_turn(node, step);
+        stats_note_step(&node->stats, step);
         if (step->session->closed || step->epoch < step->session->epoch) {
             node_drop_step(node, step);
         } else if (step->error.status != COROLLA_OK) {

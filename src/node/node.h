@@ -10,6 +10,7 @@
  *   host.c      what is hosted: a span, loaded and measured, with its compute thread
  *   compute.c   the compute thread; schedule.c chooses its turns, rows.c looks at its rows
  *   step.c      one step on its way; measure.c how fast it goes, measure_cache.c from one start to the next; memory.c how much KV there is
+ *   stats.c     what is counted for the owner
  *   control.c   which blocks are hosted: chooses, loads, moves; it asks through calls.c
  *   server.c    the public API
  *
@@ -57,6 +58,7 @@ struct node {
     uint32_t n_dials; /* of sessions that wait for the link to a next hop */
     uint64_t unreachable_logged_us;
     struct peer *peers;
+    struct corolla_server_stats stats; /* stats.c fills in the rest */
     struct net_timer *timer;
     struct record told; /* what the swarm knows */
     uint64_t told_ms;
@@ -88,6 +90,7 @@ enum corolla_status node_take(struct node *node, struct host *host, struct corol
 void node_set_drain(struct node *node, enum node_drain why, bool on);
 void node_evict(struct node *node);      /* ends all sessions; their clients are told */
 uint32_t node_active(struct node *node); /* sessions whose clients wait for them (sessions.h) */
+void node_stats(struct node *node, struct corolla_server_stats *out);
 /* The host, when no session is left: its compute thread has stopped, and the node hosts nothing. NULL: sessions are left. */
 struct host *node_give(struct node *node);
 /* fn(user) on the loop thread. */

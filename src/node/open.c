@@ -94,6 +94,7 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     session->lane.begin = open->begin;
     session->lane.end = open->end;
     sessions_add(&node->sessions, session);
+    node->stats.sessions_opened++;
     if (parent)
         copy_parent(node, session, parent, open->parent_length);
     else

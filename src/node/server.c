@@ -151,6 +151,8 @@ const char *corolla_server_why(const struct corolla_server *server) { return con
 
 void corolla_server_pause(struct corolla_server *server, bool paused) { node_set_drain(server->node, NODE_DRAIN_PAUSED, paused); }
 
+void corolla_server_stats(const struct corolla_server *server, struct corolla_server_stats *out) { node_stats(server->node, out); }
+
 uint32_t corolla_server_active(const struct corolla_server *server) { return node_active(server->node); }
 
 static void leave(struct node *node) {
