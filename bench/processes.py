@@ -108,6 +108,7 @@ class Nodes(Servers):
     def __init__(self, program, model, folder):
         super().__init__()
         self.program, self.model, self.folder, self.by_node = program, model, pathlib.Path(folder), {}
+        self.spans = {}  # of the servers, by node, like the processes
 
     def living(self):
         """The join codes of those that run."""
@@ -121,6 +122,7 @@ class Nodes(Servers):
             self.start(corolla, span, [word for code in self.living() for word in ("--join", code)], errors)
         node = subprocess.run([self.program, "key", "show"], env=corolla.environment, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
         self.by_node[node] = self.processes[-1]
+        self.spans[node] = span
         return self.processes[-1]
 
     def stop(self):

@@ -63,11 +63,11 @@ class Swarm(Nodes):
         self.by_node[hop.node].send_signal(number)
 
     def replace(self, hop):
-        """A new server for the span of one that was hit, which is gone then."""
+        """A new server for the span of one that was hit, which is gone then; of which the hop may have used a part."""
         process = self.by_node[hop.node]
         process.kill()
         process.wait()
-        self.add((hop.begin, hop.end))
+        self.add(self.spans[hop.node])
 
     def stop(self):
         for client in self.clients:
@@ -210,7 +210,6 @@ class Long:
                 answer = self.client.do(piece)
             tokens, end, events = tokens + answer.tokens, answer.at[-1], events + answer.events
         return tokens, (end - begin) / 1000, events
-
 
     def restarting(self, limit_s):
         """Begins its answer anew after each failure; stops when it has taken limit_s, or has the whole answer. Its seconds, without the waits

@@ -211,6 +211,12 @@ struct corolla_session;
  * then the last one: NO_CACHE says how much is left and where. */
 COROLLA_API enum corolla_status corolla_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
                                                      struct corolla_error *err);
+/* The same for a session that will begin with these tokens, of which servers may still have the first ones from another session of this
+ * identity, such as a system prompt: corolla_session_position() tells how many positions are filled already, always fewer than n. What is
+ * fed from position 0 by corolla_generate() is computed from there on. Servers learn nothing of the tokens but hashes. */
+COROLLA_API enum corolla_status corolla_session_open_prompt(struct corolla_session **out_session, struct corolla_swarm *swarm,
+                                                            uint32_t max_tokens, const int32_t *tokens, size_t n,
+                                                            struct corolla_error *err);
 /* A second session of the same length that holds the same positions: each goes on by itself, with the bits that the other one would have
  * had. KV is reserved for it and copied where it is. Beams begin as forks, and go on with corolla_sessions_step(). */
 COROLLA_API enum corolla_status corolla_session_fork(struct corolla_session **out_session, struct corolla_session *session,
@@ -316,9 +322,9 @@ struct corolla_result {
     enum corolla_stop stop;
     double first_token_ms, prefill_tokens_per_s, decode_tokens_per_s;
 };
-/* Feeds the tokens from position on (what stood behind it is dropped), then samples until a stop. The last sampled token
- * is not in the KV yet: position + n + n_tokens - 1 positions are filled at most. On failure *out_result holds what was
- * generated so far. Give back with corolla_result_clear(). */
+/* Feeds the tokens from position on (what stood behind it is dropped; what stands there already as the same tokens is not computed again),
+ * then samples until a stop. The last sampled token is not in the KV yet: position + n + n_tokens - 1 positions are filled at most. On
+ * failure *out_result holds what was generated so far. Give back with corolla_result_clear(). */
 COROLLA_API enum corolla_status corolla_generate(struct corolla_session *session, uint32_t position, const int32_t *tokens, size_t n,
                                                  const struct corolla_generation *generation, struct corolla_result *out_result,
                                                  struct corolla_error *err);

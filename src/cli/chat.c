@@ -306,8 +306,27 @@ static void finish_generation(struct chat *c) {
 
 /* Computes again what the session of a saved chat held. */
 static enum corolla_status refill(struct chat *c, struct corolla_error *err) {
-    if (c->state.n_tokens == 0) return COROLLA_OK;
-    return corolla_session_step(c->session, 0, c->state.tokens, (uint32_t)c->state.n_tokens, NULL, 0, err);
+    uint32_t held = corolla_session_position(c->session);
+    if (c->state.n_tokens <= held) return COROLLA_OK;
+    return corolla_session_step(c->session, held, c->state.tokens + held, (uint32_t)c->state.n_tokens - held, NULL, 0, err);
+}
+
+/* What the first turn will begin with is what a saved chat held, or the system message, which servers may still have. */
+static enum corolla_status open_session(struct chat *c, struct corolla_error *err) {
+    struct chat_state *s = &c->state;
+    char *text;
+    int32_t *tokens;
+    size_t n;
+    if (s->n_tokens > 0) return corolla_session_open_prompt(&c->session, c->swarm, c->context, s->tokens, s->n_tokens, err);
+    if (!s->history.has_system) return corolla_session_open(&c->session, c->swarm, c->context, err);
+    enum corolla_status status = corolla_chat_format(c->model, c->tmpl, s->history.messages, 1, false, &text, err);
+    if (status) return status;
+    status = corolla_tokenize(c->model, text, strlen(text), true, true, &tokens, &n, err);
+    corolla_free(text);
+    if (status) return status;
+    status = corolla_session_open_prompt(&c->session, c->swarm, c->context, tokens, n < c->context ? n : c->context, err);
+    corolla_free(tokens);
+    return status;
 }
 
 static enum corolla_status prepare(struct chat *c, const char *path, struct corolla_error *err) {
@@ -320,7 +339,7 @@ static enum corolla_status prepare(struct chat *c, const char *path, struct coro
     if (status) return status;
     finish_generation(c);
     status = corolla_swarm_open(&c->swarm, c->model, &c->swarm_options.config, err);
-    if (!status) status = corolla_session_open(&c->session, c->swarm, c->context, err);
+    if (!status) status = open_session(c, err);
     if (!status) events_watch(&c->events, c->session);
     if (!status && c->events.trace) route_print(c->swarm);
     if (!status) status = refill(c, err);

@@ -115,7 +115,7 @@ static enum corolla_status open_session(struct run *r, struct corolla_error *err
     }
     uint32_t room = info->n_ctx_train - (uint32_t)r->n_tokens;
     uint32_t answer = r->n < room ? r->n : room;
-    return corolla_session_open(&r->session, r->swarm, (uint32_t)r->n_tokens + answer, err);
+    return corolla_session_open_prompt(&r->session, r->swarm, (uint32_t)r->n_tokens + answer, r->tokens, r->n_tokens, err);
 }
 
 static enum corolla_status answer(struct run *r, struct corolla_error *err) {

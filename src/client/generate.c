@@ -149,8 +149,19 @@ static enum corolla_status next_token(struct generator *g, bool *out_done, struc
 
 static double per_second(size_t n, uint64_t us) { return us == 0 ? 0 : (double)n * 1e6 / (double)us; }
 
+/* How many of the tokens stand at their positions already; the last one is always computed. */
+static uint32_t already_there(const struct corolla_session *session, uint32_t position, const int32_t *tokens, uint32_t n) {
+    uint32_t i = 0;
+    while (i + 1 < n && position + i < session->position && session->tokens[position + i] == tokens[i]) i++;
+    return i;
+}
+
 static enum corolla_status run_loop(struct generator *g, uint32_t position, const int32_t *tokens, uint32_t n, struct corolla_error *err) {
     uint64_t start_us = clock_us();
+    uint32_t there = already_there(g->session, position, tokens, n);
+    position += there;
+    tokens += there;
+    n -= there;
     struct session_run run = {.position = position, .n = n, .tokens = tokens, .out = g->hidden, .n_rows = 1};
     run.progress = g->params->on_progress;
     run.user = g->params->user;

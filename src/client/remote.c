@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "client/prefix.h"
 #include "crypto/rand.h"
 #include "model/convert.h"
 
@@ -36,6 +37,7 @@ void remote_free(struct remote *remote) {
     row_log_free(remote->hidden);
     session_release(&remote->base);
     free(remote->rows);
+    free(remote->named);
     free(remote);
 }
 
@@ -213,6 +215,12 @@ static void begin_copy(struct remote *remote, const struct session_run *asked) {
     remote->copy.shared = asked->shared;
 }
 
+/* What OPEN named is true as far as the run puts that at its positions. */
+static void check_named(struct remote *remote, const struct session_run *rows) {
+    for (uint32_t i = rows->position; i < remote->n_named && i < rows->position + rows->n; i++)
+        if (remote->base.tokens[i] != remote->named[i]) remote->n_named = i;
+}
+
 static void run_begin(struct remote *remote, const struct session_run *asked) {
     struct remote_run *run = &remote->run;
     run->begin_us = clock_us();
@@ -221,6 +229,7 @@ static void run_begin(struct remote *remote, const struct session_run *asked) {
     if (run->status != COROLLA_OK) return;
     begin_copy(remote, asked);
     begin_run(remote, &run->rows);
+    check_named(remote, &run->rows);
     handover_tick(remote);
     memset(remote->base.timings, 0, sizeof remote->base.timings);
     run->next = remote->copy.due ? asked->position : remote->base.position;
@@ -273,6 +282,28 @@ static void remote_close(struct corolla_session *session) {
 static const struct session_ops remote_ops = {
     .step = remote_step, .logits = swarm_session_logits, .fork = remote_fork, .close = remote_close};
 
+static enum corolla_status name_prompt(struct remote *remote, const struct session_prompt *prompt, struct corolla_error *err) {
+    remote->n_prefix = prefix_hashes(remote->peers->model, prompt->tokens, prompt->n, remote->prefix);
+    remote->n_named = remote->n_prefix * PREFIX_STEP;
+    if (remote->n_named == 0) return COROLLA_OK;
+    remote->named = malloc(remote->n_named * sizeof *remote->named);
+    if (remote->named == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
+    memcpy(remote->named, prompt->tokens, remote->n_named * sizeof *remote->named);
+    return COROLLA_OK;
+}
+
+/* What all servers hold of the prompt, when the session is open. */
+static void take_prefix(struct remote *remote, const struct session_prompt *prompt) {
+    uint32_t held = remote->n_prefix * PREFIX_STEP;
+    pthread_mutex_lock(&remote->peers->lock);
+    for (uint32_t i = 0; i < remote->chain.n_hops; i++)
+        if (remote->chain.hops[i]->synced.length < held) held = remote->chain.hops[i]->synced.length;
+    remote->n_prefix = 0; /* who takes over begins with nothing */
+    pthread_mutex_unlock(&remote->peers->lock);
+    if (held > 0) memcpy(remote->base.tokens, prompt->tokens, held * sizeof *remote->base.tokens);
+    remote->base.position = held;
+}
+
 static enum corolla_status open_chain(struct remote *remote, const struct choice *choice, struct corolla_error *err) {
     struct remote_hop *hops[HOPS_MAX] = {NULL};
     uint32_t n = choice->route.n_hops;
@@ -290,15 +321,21 @@ static enum corolla_status open_chain(struct remote *remote, const struct choice
 }
 
 enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,
-                                uint32_t max_tokens, struct corolla_error *err) {
+                                uint32_t max_tokens, const struct session_prompt *prompt, struct corolla_error *err) {
     struct remote *remote = remote_new(swarm, max_tokens);
     if (remote == NULL) return err_set(err, COROLLA_NOMEM, "out of memory for a session");
+    enum corolla_status status = name_prompt(remote, prompt, err);
+    if (status != COROLLA_OK) {
+        remote_free(remote);
+        return status;
+    }
     net_post(remote->peers->net, remote_loop_begin, remote);
-    enum corolla_status status = open_chain(remote, choice, err);
+    status = open_chain(remote, choice, err);
     if (status != COROLLA_OK) {
         remote_close(&remote->base);
         return status;
     }
+    take_prefix(remote, prompt);
     *out_session = &remote->base;
     return COROLLA_OK;
 }

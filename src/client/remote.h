@@ -118,6 +118,9 @@ struct remote {
     struct corolla_error error;
     struct remote_hop *suspect; /* whom the hop before did not reach the last time; NULL: nobody */
     uint32_t epoch;
+    uint32_t n_prefix; /* what the session will begin with, while it is opened; then 0 */
+    uint32_t n_named;  /* positions that OPEN named, and that no run has made something else */
+    uint8_t prefix[PREFIX_HASHES_MAX][PREFIX_HASH_SIZE];
     struct lane chain; /* n_hops and hops are the caller's while nothing is under way */
     struct lane spare; /* of a replay: of a recovery, or of a handover */
     struct {
@@ -142,12 +145,13 @@ struct remote {
     uint32_t rolled;        /* where the run of that epoch began */
     struct row_log *hidden; /* rows that came as hidden states, F32; NULL: none did */
     float *rows;            /* [chunk, n_embd] */
+    int32_t *named;         /* [n_named at first]: what OPEN named; NULL: nothing */
     struct handover handover;
 };
 
 struct remote *remote_new(struct corolla_swarm *swarm, uint32_t max_tokens);
 enum corolla_status remote_open(struct corolla_session **out_session, struct corolla_swarm *swarm, const struct choice *choice,
-                                uint32_t max_tokens, struct corolla_error *err);
+                                uint32_t max_tokens, const struct session_prompt *prompt, struct corolla_error *err);
 
 /* ---- lane.c: the caller's side of steps ------------------------------------------------------------------------- */
 

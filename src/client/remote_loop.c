@@ -86,6 +86,8 @@ static size_t encode_open(const struct remote_hop *hop, uint8_t *header) {
         memcpy(open.parent_secret, parent->secret, SECRET_SIZE);
         open.parent_length = parent->remote->base.position;
     }
+    open.n_prefix = remote->n_prefix;
+    memcpy(open.prefix, remote->prefix, open.n_prefix * PREFIX_HASH_SIZE);
     return msg_open_encode(&open, header);
 }
 
@@ -172,6 +174,12 @@ static void send_close(struct link *link, uint32_t stream, const uint8_t session
     link_send(link, stream, LINK_URGENT, MSG_CLOSE, header, msg_close_encode(&close, header), NULL);
 }
 
+/* Positions that a session may have as it opens. The lock is held. */
+static uint32_t held_at_most(const struct remote_hop *hop) {
+    if (hop->parent != NULL) return hop->parent->remote->base.position;
+    return hop->remote->n_prefix * PREFIX_STEP;
+}
+
 void remote_on_opened(struct peers *peers, struct link *link, uint32_t stream, const struct message *msg) {
     struct msg_opened opened;
     struct corolla_error error;
@@ -182,15 +190,16 @@ void remote_on_opened(struct peers *peers, struct link *link, uint32_t stream, c
     struct remote *remote = find_remote(peers, opened.session);
     struct remote_hop *hop = remote == NULL ? NULL : find_hop(remote, link, stream);
     pthread_mutex_lock(&peers->lock);
-    bool asked = hop != NULL && hop->asking && !hop->opened;
-    if (asked) {
+    bool asked = hop != NULL && hop->asking && !hop->opened, true_ = asked && opened.held <= held_at_most(hop);
+    if (asked && true_) {
         hop->asking = false;
         hop->opened = true;
-        hop->synced = (struct msg_synced){.length = 0};
+        hop->synced = (struct msg_synced){.length = opened.held, .kept = hop->keep ? opened.held : 0};
         memcpy(hop->secret, opened.secret, SECRET_SIZE);
         pthread_cond_broadcast(&remote->changed);
     }
     pthread_mutex_unlock(&peers->lock);
+    if (asked && !true_) remote_on_fault(peers, link, "OPENED that cannot be true");
     if (asked) return;
     if (hop != NULL && hop->opened)
         remote_on_fault(peers, link, "OPENED for nothing that was asked");
@@ -264,6 +273,8 @@ static struct remote_hop *take_flight(struct remote *remote, struct lane *lane, 
         step->has_parent = flight->copies;
         memcpy(step->parent, remote->copy.parent, SESSION_SIZE);
         step->shared = flight->copies ? remote->copy.shared : 0;
+        uint32_t end = flight->position + flight->n;
+        step->named = replay || flight->position >= remote->n_named ? 0 : end < remote->n_named ? end : remote->n_named;
         *out_kind = replay ? MSG_REPLAY : MSG_STEP;
         *out_body = flight->body;
         flight->body = NULL;

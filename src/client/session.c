@@ -73,9 +73,16 @@ enum corolla_status session_step(struct corolla_session *session, const struct s
 
 enum corolla_status corolla_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
                                          struct corolla_error *err) {
-    if (out_session == NULL || swarm == NULL || max_tokens == 0)
+    return corolla_session_open_prompt(out_session, swarm, max_tokens, NULL, 0, err);
+}
+
+enum corolla_status corolla_session_open_prompt(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
+                                                const int32_t *tokens, size_t n, struct corolla_error *err) {
+    if (out_session == NULL || swarm == NULL || max_tokens == 0 || (tokens == NULL && n > 0))
         return err_set(err, COROLLA_INVALID, "a session needs a swarm and a length of at least one token");
-    return swarm_session_open(out_session, swarm, max_tokens, err);
+    if (n > max_tokens) return err_set(err, COROLLA_TOO_LONG, "a prompt of %zu tokens does not fit a session of %u", n, max_tokens);
+    struct session_prompt prompt = {.tokens = tokens, .n = n};
+    return swarm_session_open(out_session, swarm, max_tokens, &prompt, err);
 }
 
 enum corolla_status corolla_session_fork(struct corolla_session **out_session, struct corolla_session *session, struct corolla_error *err) {

@@ -12,6 +12,12 @@
 #include "handle/model.h"
 #include "wire/msg.h"
 
+/* What a session will begin with; all zeros: nothing is known of it. */
+struct session_prompt {
+    const int32_t *tokens;
+    size_t n;
+};
+
 /* n rows at position, out of tokens or of hidden states. */
 struct session_run {
     const struct corolla_session *parent; /* NULL, or: the positions [shared, position) become a copy of this one's before */

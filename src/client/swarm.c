@@ -125,14 +125,14 @@ static bool worth_another(enum corolla_status status) {
 
 /* A few chains, one after the other. */
 static enum corolla_status try_chains(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
-                                      struct corolla_error *err) {
+                                      const struct session_prompt *prompt, struct corolla_error *err) {
     struct corolla_error first = {.status = COROLLA_OK};
     for (uint32_t try = 0; try < OPEN_TRIES; try++) {
         struct choice choice = {.n = 0};
         struct corolla_error error = {.status = COROLLA_OK};
         enum corolla_status status = choose(swarm, max_tokens, try > 0, &choice, &error);
         bool chosen = status == COROLLA_OK;
-        if (chosen) status = remote_open(out_session, swarm, &choice, max_tokens, &error);
+        if (chosen) status = remote_open(out_session, swarm, &choice, max_tokens, prompt, &error);
         choice_clear(&choice);
         if (status == COROLLA_OK) return status;
         if (try == 0) first = error; /* what follows is its consequence */
@@ -149,15 +149,15 @@ static bool worth_waiting(enum corolla_status status) {
 }
 
 enum corolla_status swarm_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
-                                       struct corolla_error *err) {
+                                       const struct session_prompt *prompt, struct corolla_error *err) {
     if (swarm->span != NULL) return local_open(out_session, swarm, max_tokens, err);
     struct corolla_error error = {.status = COROLLA_OK};
     uint64_t deadline_us = clock_us() + (uint64_t)swarm->wait_ms * 1000;
-    enum corolla_status status = try_chains(out_session, swarm, max_tokens, &error);
+    enum corolla_status status = try_chains(out_session, swarm, max_tokens, prompt, &error);
     if (worth_waiting(status)) log_warn("open.waiting seconds=%u why=\"%s\"", swarm->wait_ms / 1000, error.message);
     while (worth_waiting(status) && clock_us() < deadline_us) {
         peers_pause(swarm->peers, OPEN_AGAIN_MS);
-        status = try_chains(out_session, swarm, max_tokens, &error);
+        status = try_chains(out_session, swarm, max_tokens, prompt, &error);
     }
     if (status != COROLLA_OK && err != NULL) *err = error;
     return status;

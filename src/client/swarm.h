@@ -39,7 +39,7 @@ struct corolla_swarm {
 };
 
 enum corolla_status swarm_session_open(struct corolla_session **out_session, struct corolla_swarm *swarm, uint32_t max_tokens,
-                                       struct corolla_error *err);
+                                       const struct session_prompt *prompt, struct corolla_error *err);
 
 /* Edges, in turn with the other sessions of the swarm. */
 enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden,

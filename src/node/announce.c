@@ -44,7 +44,7 @@ static void make_record(const struct node *node, struct record *r) {
     r->decode_block_us = block_us(host->measure.decode_tokens_per_s, host->end - host->begin);
     r->prefill_block_us = block_us(host->measure.prefill_tokens_per_s, host->end - host->begin);
     r->queue_us = (uint32_t)host->measure.queue_us;
-    r->cache_tokens_left = span_kv_tokens_left(host->span);
+    r->cache_tokens_left = node_tokens_left(node);
     r->n_rtts = reach_rtts(node, r->rtts);
 }
 

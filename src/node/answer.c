@@ -22,8 +22,6 @@ void answer_drain(struct node *node, struct link *link) {
     tell(node, link, link_stream_new(link), MSG_DRAIN, msg_drain_encode(&drain, node->header));
 }
 
-static uint64_t tokens_left(const struct node *node) { return node->host ? span_kv_tokens_left(node->host->span) : 0; }
-
 void answer_info(struct node *node, struct link *link, uint32_t stream) {
     static const uint8_t none[SESSION_SIZE];
     struct msg_info *info = &node->info;
@@ -33,7 +31,7 @@ void answer_info(struct node *node, struct link *link, uint32_t stream) {
         answer_failed(node, link, stream, &(struct answer_about){.session = none}, &error);
         return;
     }
-    info->cache_tokens_left = tokens_left(node);
+    info->cache_tokens_left = node_tokens_left(node);
     info->decode_tokens_per_s = node->host ? node->host->measure.decode_tokens_per_s : 0;
     info->prefill_tokens_per_s = node->host ? node->host->measure.prefill_tokens_per_s : 0;
     info->draining = node->limits.draining || !node->host;
@@ -42,7 +40,7 @@ void answer_info(struct node *node, struct link *link, uint32_t stream) {
 }
 
 void answer_opened(struct node *node, const struct session *session) {
-    struct msg_opened opened = {.cache_tokens_left = tokens_left(node)};
+    struct msg_opened opened = {.cache_tokens_left = node_tokens_left(node), .held = session->expected};
     memcpy(opened.session, session->id, SESSION_SIZE);
     memcpy(opened.secret, session->secret, SECRET_SIZE);
     tell(node, session->link, session->stream, MSG_OPENED, msg_opened_encode(&opened, node->header));
@@ -75,7 +73,7 @@ void answer_failed(struct node *node, struct link *link, uint32_t stream, const 
     struct msg_failed failed = {.epoch = about->epoch, .position = about->position, .status = error->status};
     memcpy(failed.session, about->session, SESSION_SIZE);
     snprintf(failed.text, sizeof failed.text, "%.*s", (int)sizeof failed.text - 1, error->message);
-    failed.cache_tokens_left = tokens_left(node);
+    failed.cache_tokens_left = node_tokens_left(node);
     if (error->status == COROLLA_BUSY) failed.retry_after_ms = RETRY_BUSY_MS;
     if (error->status == COROLLA_NO_CACHE) failed.retry_after_ms = RETRY_NO_CACHE_MS;
     failed.has_culprit = about->culprit != NULL;

@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "node/answer.h"
+#include "node/prefix.h"
 #include "node/stats.h"
 
 struct call {
@@ -92,6 +93,7 @@ enum corolla_status node_take(struct node *node, struct host *host, struct corol
 static void do_give(void *user) {
     struct request *r = user;
     struct node *node = r->node;
+    prefix_drop_all(node);
     if (node->sessions.n > 0 || node->n_steps > 0) return;
     r->host = node->host;
     node->host = NULL;

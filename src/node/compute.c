@@ -130,10 +130,18 @@ static uint8_t *rows_at(const struct compute *c, const struct step *step, uint32
     return step->body->data + row * c->n_embd * msg_wire_size(step->wire);
 }
 
+/* Whole parts of a prefix, up to `most`, that a session has for another one. */
+static uint32_t have(const struct lane *to, const struct lane *from, uint32_t most) {
+    uint32_t n = from->length < most ? from->length : most;
+    uint32_t kept = !to->kept ? n : from->kept ? row_log_length(from->kept) : 0;
+    return (n < kept ? n : kept) / PREFIX_STEP * PREFIX_STEP;
+}
+
 /* Of the parent's positions that the session does not share with it yet. */
 static void copy_from_parent(struct step *step) {
     struct lane *to = step->lane;
     const struct lane *from = &step->parent->lane;
+    if (step->as_far) step->position = have(to, from, step->position);
     if (step->position > from->length || step->shared > to->length || (to->kept && !from->kept)) {
         err_set(&step->error, COROLLA_BAD_POSITION, "the parent holds %u positions and the session %u: %u to %u cannot be copied",
                 from->length, to->length, step->shared, step->position);

@@ -96,6 +96,7 @@ static void send_step(struct node *node, struct session_next *next, struct step 
     m->has_parent = step->has_parent;
     memcpy(m->parent, step->parent_id, SESSION_SIZE);
     m->shared = step->shared;
+    m->named = step->replay ? 0 : step->named;
     m->n_hops = step->n_hops - 1;
     memcpy(m->hops, step->hops + 1, m->n_hops * sizeof *m->hops);
     m->n_timings = step->n_timings;

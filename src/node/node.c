@@ -17,6 +17,7 @@
 #include "node/answer.h"
 #include "node/forward.h"
 #include "node/open.h"
+#include "node/prefix.h"
 #include "node/resume.h"
 #include "node/stats.h"
 
@@ -32,7 +33,9 @@ void node_release_session(struct node *node, struct session *session) {
         node->host->rows_bytes_left += session->kept_bytes;
         lane->kv = NULL;
     }
-    if (!forward_dials(session)) free(session);
+    if (forward_dials(session)) return;
+    free(session->prefix);
+    free(session);
 }
 
 void node_let_go(struct node *node, struct session *session) {
@@ -70,14 +73,25 @@ void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch
     drop_waiting(node, session);
 }
 
-void node_close_session(struct node *node, struct session *session) {
+static void take_out(struct node *node, struct session *session) {
     sessions_remove(&node->sessions, session);
     session->sync_due = false;
     drop_waiting(node, session);
     session->closed = true;
     session->link = NULL;
+}
+
+void node_close_session(struct node *node, struct session *session) {
+    take_out(node, session);
     node_release_session(node, session);
 }
+
+void node_end_session(struct node *node, struct session *session) {
+    take_out(node, session);
+    if (!prefix_keep(node, session)) node_release_session(node, session);
+}
+
+uint64_t node_tokens_left(const struct node *node) { return node->host ? span_kv_tokens_left(node->host->span) + prefix_tokens(node) : 0; }
 
 /* ---- messages -------------------------------------------------------------------------------------------------- */
 
@@ -133,6 +147,7 @@ static void accept_step(struct node *node, struct session *session, struct messa
         forward_step(node, step);
         return;
     }
+    prefix_note_step(session, m->has_parent ? m->shared : m->position, m->named);
     session->expected = m->position + m->n_tokens;
     if (session->n_steps == 1) forward_prepare(node, session, step); /* else those before it see to the link */
     compute_submit(node->host->compute, &session->lane, step);
@@ -171,7 +186,7 @@ static enum corolla_status on_close(struct node *node, struct link *link, const 
     if (status != COROLLA_OK) return status;
     struct session *session = sessions_find(&node->sessions, close.session);
     if (session && sessions_check_close(session, &close, &link_peer(link)->id))
-        node_close_session(node, session);
+        node_end_session(node, session);
     else
         log_debug("stray_close peer=%s", link_address(link));
     return COROLLA_OK;
@@ -333,6 +348,7 @@ bool node_in_use(void *user, const struct link *link) {
 static void on_second(void *user) {
     struct node *node = user;
     resume_tick(node);
+    prefix_tick(node);
     reach_tick(node);
     announce_tick(node);
 }
@@ -368,6 +384,7 @@ static void end_drain(void *user) {
     }
     node->stopping = true;
     resume_tick(node);
+    prefix_drop_all(node);
 }
 
 void node_stop(struct node *node) {

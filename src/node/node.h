@@ -5,6 +5,7 @@
  *   answer.c    what clients are told
  *   announce.c  what the swarm is told: our record; reach.c measures the way to likely next hops
  *   forward.c   from a computed step to the next hop or the client
+ *   prefix.c    sessions that begin like others before
  *   resume.c    sessions that outlive a failure: SYNC, leases
  *   sessions.c  the table of sessions, checks
  *   host.c      what is hosted: a span, loaded and measured, with its compute thread
@@ -33,6 +34,7 @@ struct peer { /* a link that is up */
 /* Why no new sessions are taken. */
 enum node_drain { NODE_DRAIN_PAUSED = 1, NODE_DRAIN_MOVING = 2, NODE_DRAIN_LEAVING = 4 };
 
+#define PREFIX_KEPT_MAX 64
 #define REACH_MAX RECORD_RTTS_MAX
 struct reach { /* reach.c */
     struct node *node;
@@ -54,6 +56,8 @@ struct node {
     unsigned drain;          /* enum node_drain */
     enum record_state state; /* while nothing is loaded: joining, or loading */
     struct sessions sessions;
+    uint32_t n_kept; /* closed ones whose beginning may be of use (prefix.h) */
+    struct session *kept[PREFIX_KEPT_MAX];
     uint32_t n_steps;
     uint32_t n_dials; /* of sessions that wait for the link to a next hop */
     uint64_t unreachable_logged_us;
@@ -110,6 +114,10 @@ void node_drop_steps(struct node *node, struct step *first);
 void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch);
 /* Takes a session out of the table; it is freed when nothing points to it any more. */
 void node_close_session(struct node *node, struct session *session);
+/* The same by its client's will: others may begin like it. */
+void node_end_session(struct node *node, struct session *session);
+/* KV that sessions can be given now. */
+uint64_t node_tokens_left(const struct node *node);
 /* Frees a closed session that nothing points to; its memory for rows as soon as no step does. */
 void node_release_session(struct node *node, struct session *session);
 

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "crypto/rand.h"
 #include "node/answer.h"
+#include "node/prefix.h"
 #include "node/resume.h"
 
 /* The memory for kept rows is promised here and taken as the session grows. */
@@ -44,13 +45,13 @@ static void fail_copy(struct node *node, struct session *session, const struct c
 }
 
 /* OPENED goes out when the copy is there (open_copied). The parent counts a step already. */
-static void copy_parent(struct node *node, struct session *session, struct session *parent, uint32_t length) {
+static void copy_parent(struct node *node, struct session *session, struct session *parent, uint32_t length, bool as_far) {
     struct msg_step *m = &node->message;
     m->epoch = 0;
     m->position = length;
     m->n_tokens = 0;
     m->has_parent = false;
-    m->shared = 0;
+    m->shared = m->named = 0;
     m->n_rows = m->n_hops = m->n_timings = 0;
     m->dtype = session->wire;
     struct step *step = step_new(node->net, m, NULL);
@@ -62,6 +63,7 @@ static void copy_parent(struct node *node, struct session *session, struct sessi
     }
     step->session = session;
     step->parent = parent;
+    step->as_far = as_far;
     session->n_steps++;
     node->n_steps++;
     compute_submit(node->host->compute, &session->lane, step);
@@ -74,6 +76,8 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     enum corolla_status status;
     struct session *orphan = sessions_find(&node->sessions, open->session);
     if (orphan && !orphan->link && node_id_equal(&orphan->client, client)) node_close_session(node, orphan); /* it begins anew instead */
+    uint32_t most;
+    prefix_find(node, open, client, &most); /* it is of use: the last one to make room */
     if (open->has_parent && !(parent = sessions_find_parent(&node->sessions, open, client)))
         return err_set(err, COROLLA_NO_SESSION, "there is no such session to begin from: open a new one");
     if (parent) parent->n_steps++; /* so that it does not make room for its own copy */
@@ -95,8 +99,12 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     session->lane.end = open->end;
     sessions_add(&node->sessions, session);
     node->stats.sessions_opened++;
+    prefix_name(session, open); /* without memory it has no name */
+    uint32_t length = open->parent_length;
+    bool prefix = !parent && (parent = prefix_find(node, open, client, &length)) != NULL;
+    if (prefix) parent->n_steps++;
     if (parent)
-        copy_parent(node, session, parent, open->parent_length);
+        copy_parent(node, session, parent, length, prefix);
     else
         answer_opened(node, session);
     return COROLLA_OK;
@@ -115,11 +123,15 @@ enum corolla_status open_take(struct node *node, struct link *link, uint32_t str
 /* A session that began as a copy is open, or cannot be. */
 void open_copied(struct node *node, struct step *step) {
     struct session *session = step->session;
+    if (step->as_far && step->error.status != COROLLA_OK) { /* it begins without */
+        session->lane.length = 0;
+        step->error.status = COROLLA_OK;
+    }
     if (!session->closed && step->error.status != COROLLA_OK) {
         struct corolla_error error = step->error;
         fail_copy(node, session, &error);
     } else if (!session->closed) {
-        session->expected = session->lane.length;
+        session->expected = session->prefix_whole = session->lane.length;
         answer_opened(node, session);
     }
     node_drop_step(node, step);

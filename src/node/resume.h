@@ -18,7 +18,8 @@ void resume_step_gone(struct node *node, struct session *session);
 void resume_link_down(struct node *node, struct session *session, bool left);
 /* Ends the leases that are over; all of them when the server stops. */
 void resume_tick(struct node *node);
-/* An OPEN of this client was refused: whether a session without a client was freed, so that it may be tried again. */
+/* An OPEN of this client was refused: whether one that is kept for its beginning, or has no
+ * client, was freed, so that it may be tried again. */
 bool resume_make_room(struct node *node, enum corolla_status refusal, const struct node_id *client);
 
 #endif

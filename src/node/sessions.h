@@ -38,10 +38,13 @@ struct session {
     enum corolla_wire wire; /* of the rows that are kept */
     uint64_t kept_bytes;    /* promised to them */
     uint32_t epoch;
-    uint32_t expected; /* one past the last position that an accepted step asked for */
-    uint32_t n_steps;  /* that point here */
-    bool sync_due;     /* SYNCED is owed, when there are none */
-    bool closed;       /* out of the table; freed when no step and no dial points here any more */
+    uint32_t n_prefix; /* what it was to begin with, as OPEN named it */
+    uint8_t (*prefix)[PREFIX_HASH_SIZE];
+    uint32_t prefix_whole; /* positions that are that */
+    uint32_t expected;     /* one past the last position that an accepted step asked for */
+    uint32_t n_steps;      /* that point here */
+    bool sync_due;         /* SYNCED is owed, when there are none */
+    bool closed;           /* out of the table; freed when no step and no dial points here any more */
     struct lane lane;
     struct session_next next[2]; /* steps go to one of them, replays to that one or the other */
     uint32_t steps_next;         /* which */

@@ -29,7 +29,7 @@ void stats_take(struct node *node, struct corolla_server_stats *out) {
     out->steps = node->n_steps;
     if (node->host) {
         out->cache_tokens = node->host->cache_tokens;
-        out->cache_tokens_left = span_kv_tokens_left(node->host->span);
+        out->cache_tokens_left = node_tokens_left(node);
     }
     net_bytes(node->net, &out->bytes_received, &out->bytes_sent);
 }

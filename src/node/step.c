@@ -24,6 +24,7 @@ struct step *step_new(struct net *net, const struct msg_step *msg, struct body *
     step->has_parent = msg->has_parent;
     memcpy(step->parent_id, msg->parent, SESSION_SIZE);
     step->shared = msg->shared;
+    step->named = msg->named;
     step->n_hops = msg->n_hops;
     memcpy(step->hops, msg->hops, hops_size);
     return step;

@@ -26,6 +26,8 @@ struct step {
     bool has_parent;
     uint8_t parent_id[SESSION_SIZE];
     uint32_t shared; /* with the parent, already */
+    bool as_far;     /* a copy only, of as much as the parent has */
+    uint32_t named;
     enum corolla_wire wire;
     bool replay;        /* nothing computes: the rows that the session has kept go out */
     bool from_upstream; /* not from the client */

@@ -22,6 +22,9 @@
 #define BLOCKS_MAX 4096 /* of a model; the deepest known has 126 */
 #define EMBD_MAX 32768
 #define STEP_TOKENS_MAX 512 /* rows of a step */
+#define PREFIX_STEP 64      /* tokens for each hash of a prefix ... */
+#define PREFIX_HASHES_MAX 128
+#define PREFIX_HASH_SIZE 16
 
 #define PROTOCOL_VERSION_MIN 1
 #define PROTOCOL_VERSION_MAX 1
@@ -118,10 +121,13 @@ struct msg_open {
     bool has_parent;         /* the session begins as a copy of the first parent_length positions of another one */
     uint8_t parent[SESSION_SIZE], parent_secret[SECRET_SIZE];
     uint32_t parent_length;
+    uint32_t n_prefix; /* what it will begin with: hash i stands for the first (i + 1) * PREFIX_STEP tokens */
+    uint8_t prefix[PREFIX_HASHES_MAX][PREFIX_HASH_SIZE];
 };
 struct msg_opened {
     uint8_t session[SESSION_SIZE], secret[SECRET_SIZE];
     uint64_t cache_tokens_left;
+    uint32_t held; /* positions that the session has already */
 };
 
 struct step_hop { /* a hop that is still to come */
@@ -142,6 +148,7 @@ struct msg_step {
     bool has_parent; /* before the rows the positions [shared, position) become a copy of those of another session of the client */
     uint8_t parent[SESSION_SIZE];
     uint32_t shared; /* at most position */
+    uint32_t named;  /* the first so many positions are then what OPEN named; 0: nothing is said. At most the step's end */
     uint32_t n_hops; /* still to come; n_hops + n_timings < HOPS_MAX, so that the receiver has room for its own timing */
     struct step_hop hops[HOPS_MAX];
     uint32_t n_timings; /* of the hops passed */

@@ -27,6 +27,7 @@ size_t msg_open_encode(const struct msg_open *m, uint8_t *out) {
         p.parent_secret = field_bytes_put(m->parent_secret, SECRET_SIZE);
         p.parent_length = m->parent_length;
     }
+    if (m->n_prefix > 0) p.prefix = field_bytes_put(m->prefix[0], m->n_prefix * PREFIX_HASH_SIZE);
     return field_pack(&p.base, out);
 }
 
@@ -35,12 +36,16 @@ static bool parent_ok(const Corolla__Open *p) {
     return field_bytes_ok(&p->parent, SESSION_SIZE) && field_bytes_ok(&p->parent_secret, SECRET_SIZE) && p->parent_length <= p->max_tokens;
 }
 
+static bool prefix_ok(const Corolla__Open *p) {
+    return p->prefix.len % PREFIX_HASH_SIZE == 0 && p->prefix.len / PREFIX_HASH_SIZE <= PREFIX_HASHES_MAX;
+}
+
 enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_open *out, struct corolla_error *err) {
     struct arena arena;
     arena_init(&arena);
     const Corolla__Open *p = size <= MSG_HEADER_MAX ? corolla__open__unpack(&arena.allocator, size, in) : NULL;
     if (p == NULL || !field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->model, ID_SIZE) || p->begin >= p->end ||
-        p->end > BLOCKS_MAX || p->max_tokens == 0 || !field_wire_ok(p->dtype) || !parent_ok(p) ||
+        p->end > BLOCKS_MAX || p->max_tokens == 0 || !field_wire_ok(p->dtype) || !parent_ok(p) || !prefix_ok(p) ||
         (p->upstream != NULL && !field_node_id_ok(p->upstream))) {
         return err_set(err, COROLLA_FORMAT, "malformed OPEN message");
     }
@@ -61,6 +66,8 @@ enum corolla_status msg_open_decode(const uint8_t *in, size_t size, struct msg_o
     }
     out->parent_length = p->parent_length;
     out->dtype = (enum corolla_wire)p->dtype;
+    out->n_prefix = (uint32_t)(p->prefix.len / PREFIX_HASH_SIZE);
+    if (out->n_prefix > 0) memcpy(out->prefix, p->prefix.data, p->prefix.len);
     return COROLLA_OK;
 }
 
@@ -69,6 +76,7 @@ size_t msg_opened_encode(const struct msg_opened *m, uint8_t *out) {
     p.session = field_bytes_put(m->session, SESSION_SIZE);
     p.secret = field_bytes_put(m->secret, SECRET_SIZE);
     p.cache_tokens_left = m->cache_tokens_left;
+    p.held = m->held;
     return field_pack(&p.base, out);
 }
 
@@ -82,6 +90,7 @@ enum corolla_status msg_opened_decode(const uint8_t *in, size_t size, struct msg
     memcpy(out->session, p->session.data, SESSION_SIZE);
     memcpy(out->secret, p->secret.data, SECRET_SIZE);
     out->cache_tokens_left = p->cache_tokens_left;
+    out->held = p->held;
     return COROLLA_OK;
 }
 

@@ -56,6 +56,7 @@ size_t msg_step_encode(const struct msg_step *m, uint8_t *out) {
         p.parent = field_bytes_put(m->parent, SESSION_SIZE);
         p.shared = m->shared;
     }
+    p.named = m->named;
     p.n_hops = m->n_hops;
     p.hops = pointers;
     p.n_queue_us = p.n_compute_us = m->n_timings;
@@ -73,7 +74,8 @@ static bool step_parent_ok(const Corolla__Step *p) {
 
 static bool step_ok(const Corolla__Step *p) {
     if (!field_bytes_ok(&p->session, SESSION_SIZE) || !field_bytes_ok(&p->secret, SECRET_SIZE) ||
-        !rows_ok(p->position, p->n_tokens, p->n_rows) || !field_wire_ok(p->dtype) || !field_node_id_ok(p->client) || !step_parent_ok(p)) {
+        !rows_ok(p->position, p->n_tokens, p->n_rows) || !field_wire_ok(p->dtype) || !field_node_id_ok(p->client) || !step_parent_ok(p) ||
+        p->named > p->position + p->n_tokens) {
         return false;
     }
     /* The hops passed, the receiver and the hops to come are one chain, so the receiver's own timing has room too. */
@@ -108,6 +110,7 @@ enum corolla_status msg_step_decode(const uint8_t *in, size_t size, struct msg_s
         memcpy(out->parent, p->parent.data, SESSION_SIZE);
     }
     out->shared = p->shared;
+    out->named = p->named;
     out->n_hops = (uint32_t)p->n_hops;
     for (size_t i = 0; i < p->n_hops; i++) {
         field_node_ref_get(p->hops[i]->node, &out->hops[i].node);

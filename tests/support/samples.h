@@ -112,11 +112,13 @@ static inline struct msg_open sample_open(enum sample_size how) {
         sample_bytes(m.parent_secret, SECRET_SIZE, 6);
         m.parent_length = m.max_tokens;
     }
+    m.n_prefix = how ? PREFIX_HASHES_MAX : 2;
+    for (uint32_t i = 0; i < m.n_prefix; i++) sample_bytes(m.prefix[i], PREFIX_HASH_SIZE, 20 + i);
     return m;
 }
 
 static inline struct msg_opened sample_opened(enum sample_size how) {
-    struct msg_opened m = {.cache_tokens_left = how ? UINT64_MAX : 15872};
+    struct msg_opened m = {.cache_tokens_left = how ? UINT64_MAX : 15872, .held = sample_u32(128, how)};
     sample_bytes(m.session, SESSION_SIZE, 2);
     sample_bytes(m.secret, SECRET_SIZE, 4);
     return m;
@@ -145,6 +147,7 @@ static inline void sample_step(struct msg_step *m, uint32_t n_hops, uint32_t n_t
         sample_bytes(m->parent, SESSION_SIZE, 3);
         m->shared = m->position;
     }
+    m->named = how ? m->position + m->n_tokens : 0;
     m->n_hops = n_hops;
     for (uint32_t i = 0; i < n_hops; i++) {
         m->hops[i].node = sample_node_ref(10 + i, how);

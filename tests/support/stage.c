@@ -103,6 +103,7 @@ struct msg_step *step_prepare(const struct session_at *s, uint32_t position, uin
     m->dtype = COROLLA_WIRE_F32;
     m->client = driver_self(driver)->id;
     m->has_parent = false;
+    m->named = 0;
     m->n_hops = m->n_timings = 0;
     return m;
 }

@@ -99,6 +99,8 @@ static void open_goes_there_and_back(void **state) {
         SAME_NUMBER(m, back, has_upstream);
         assert_true(!m.has_upstream || node_id_equal(&m.upstream, &back.upstream));
         SAME_NUMBER(m, back, has_parent);
+        SAME_NUMBER(m, back, n_prefix);
+        assert_memory_equal(m.prefix, back.prefix, m.n_prefix * PREFIX_HASH_SIZE);
         SAME_NUMBER(m, back, parent_length);
         assert_true(!m.has_parent ||
                     (memcmp(m.parent, back.parent, SESSION_SIZE) == 0 && memcmp(m.parent_secret, back.parent_secret, SECRET_SIZE) == 0));
@@ -168,6 +170,7 @@ static void check_step(uint32_t n_hops, uint32_t n_timings, enum sample_size how
     SAME_NUMBER(step, step_back, has_parent);
     if (step.has_parent) SAME_BYTES(step, step_back, parent);
     SAME_NUMBER(step, step_back, shared);
+    SAME_NUMBER(step, step_back, named);
     SAME_NUMBER(step, step_back, n_hops);
     for (uint32_t i = 0; i < n_hops; i++) {
         const struct step_hop *a = &step.hops[i], *b = &step_back.hops[i];
@@ -274,6 +277,8 @@ static void a_step_with_one_thing_wrong_is_refused(void **state) {
     step.has_parent = true;
     step.shared = step.position + 1;
     refused_step("more shared with a parent than there is before it");
+    step.named = step.position + step.n_tokens + 1;
+    refused_step("more named than there is behind it");
     step.dtype = (enum corolla_wire)3;
     refused_step("an unknown wire type");
     step.dtype = (enum corolla_wire) - 1;
