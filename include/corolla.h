@@ -356,7 +356,11 @@ struct corolla_server_config {
     const char *swarm_key;    /* key file of a private swarm, to hand out certificates; NULL: swarm.pem in home if there is one */
     const char *const *joins; /* entries of the swarm: join codes, or HOST or HOST:PORT; may be none */
     size_t n_joins;
-    bool lan;                    /* look for others on the local network, and answer them */
+    bool lan;                   /* look for others on the local network, and answer them */
+    uint32_t max_clients;       /* identities that may have sessions at once; 0: as many as there is room for */
+    uint32_t client_percent;    /* of the KV budget that one identity may hold; 0: all of it */
+    const char *const *trusted; /* keys in hex of identities without such limits; the server's own is one of them */
+    size_t n_trusted;
     uint64_t upload_bytes_per_s; /* over all links; prefill waits, decode does not but is counted. 0: no limit */
 };
 COROLLA_API void corolla_server_config_default(struct corolla_server_config *config);

@@ -16,7 +16,7 @@
 struct serve {
     struct corolla_server_config config;
     struct option_span blocks;
-    struct option_list announces, joins;
+    struct option_list announces, joins, trusted;
     const char *metrics; /* HOST:PORT, or NULL */
     int kv;
     enum corolla_log_level log_level;
@@ -37,6 +37,10 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE",
          "a join code, or HOST[:PORT] of an entry; else COROLLA_JOIN, the LAN, known peers"},
         {"--swarm-key", OPTION_TEXT, &s->config.swarm_key, 0, 0, "FILE", "key of a private swarm, to hand out certificates"},
+        {"--max-clients", OPTION_U32, &s->config.max_clients, 1, 1024, "N",
+         "sessions of at most N identities at once (as many as there is room for)"},
+        {"--client-share", OPTION_U32, &s->config.client_percent, 1, 100, "PERCENT", "of the KV cache that one identity may hold (100)"},
+        {"--trust", OPTION_LIST, &s->trusted, 0, 0, "KEY", "an identity without these limits, as `corolla key show` prints it"},
         {"--upload-limit", OPTION_SIZE, &s->config.upload_bytes_per_s, 0, 0, "RATE",
          "bytes per second to all others together, as in 2M; 64K at least (no limit)"},
         {"--metrics", OPTION_TEXT, &s->metrics, 0, 0, "HOST:PORT",
@@ -171,6 +175,8 @@ int serve_main(int argc, char **argv) {
     s.config.lan = !options.no_lan;
     s.config.joins = s.joins.items;
     s.config.n_joins = s.joins.n;
+    s.config.trusted = s.trusted.items;
+    s.config.n_trusted = s.trusted.n;
     s.config.kv = (enum corolla_kv)s.kv;
     if (open_model(options.argument, &model, &err)) return fail(&err);
     code = check_span(&options, &s, corolla_model_info(model)->n_blocks);

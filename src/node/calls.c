@@ -75,6 +75,7 @@ static void do_take(void *user) {
     node->host = r->host;
     node->limits.begin = node->info.begin = r->host->begin;
     node->limits.end = node->info.end = r->host->end;
+    node->limits.cache_tokens = r->host->cache_tokens;
     node->limits.max_tokens = node->info.session_tokens_max = r->host->session_tokens_max;
     node->info.exact = span_exact(span);
     node->info.arithmetic_class = span_arithmetic_class(span);

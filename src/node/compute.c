@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/err.h"
@@ -79,10 +80,9 @@ static bool take_copy(struct compute *c) {
     return true;
 }
 
-/* Takes the steps of the next turn out of their lanes; how many. */
-static uint32_t take_turn(struct compute *c) {
+/* The first steps of the lanes that wait, as candidates; how many. */
+static uint32_t look(struct compute *c) {
     uint32_t n = 0;
-    if (take_copy(c)) return 1;
     for (struct lane *lane = c->ready_first; lane && n < SESSIONS_MAX; lane = lane->next) {
         const struct step *step = lane->first;
         c->candidates[n] = (struct schedule_candidate){.decode = step->n_tokens <= STEP_DECODE_ROWS_MAX,
@@ -92,7 +92,18 @@ static uint32_t take_turn(struct compute *c) {
                                                        .client = lane->client};
         c->lanes[n++] = lane;
     }
-    n = schedule_next(&c->schedule, c->candidates, n, clock_us(), c->picks);
+    return n;
+}
+
+/* Takes the steps of the next turn out of their lanes; how many. 0: it is held, for *out_hold_us or until more come. */
+static uint32_t take_turn(struct compute *c, uint32_t *out_hold_us) {
+    *out_hold_us = 0;
+    if (take_copy(c)) return 1;
+    uint32_t n = look(c);
+    uint64_t now_us = clock_us();
+    *out_hold_us = schedule_hold_us(&c->schedule, c->candidates, n, now_us);
+    if (*out_hold_us > 0) return 0;
+    n = schedule_next(&c->schedule, c->candidates, n, now_us, c->picks);
     for (uint32_t i = 0; i < n; i++) {
         struct lane *lane = c->lanes[c->picks[i].index];
         c->turn[i] = lane_pop(lane);
@@ -273,10 +284,20 @@ static void compute_turn(struct compute *c, uint32_t n) {
         step->turn_items = 0;
     }
     if (items == 0) return;
-    schedule_note(&c->schedule, c->computed[0]->n_tokens <= STEP_DECODE_ROWS_MAX, rows, us);
+    schedule_note(&c->schedule, c->computed[0]->n_tokens <= STEP_DECODE_ROWS_MAX, rows, us, begin_us + us);
     c->computed[0]->turn_items = items;
     c->computed[0]->turn_rows = rows;
     c->computed[0]->turn_us = us;
+}
+
+/* Until another lane is ready, or so long. The lock is held. */
+static void wait_for_more(struct compute *c, uint32_t us) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    uint64_t ns = (uint64_t)until.tv_nsec + us * UINT64_C(1000);
+    until.tv_sec += (time_t)(ns / 1000000000);
+    until.tv_nsec = (long)(ns % 1000000000);
+    pthread_cond_timedwait(&c->work, &c->lock, &until);
 }
 
 static void *compute_main(void *user) {
@@ -285,7 +306,11 @@ static void *compute_main(void *user) {
     for (;;) {
         while (!c->stop && !c->ready_first) pthread_cond_wait(&c->work, &c->lock);
         if (c->stop) break;
-        uint32_t n = take_turn(c);
+        uint32_t hold_us, n = take_turn(c, &hold_us);
+        if (n == 0) {
+            wait_for_more(c, hold_us);
+            continue;
+        }
         pthread_mutex_unlock(&c->lock);
         compute_turn(c, n);
         pthread_mutex_lock(&c->lock);

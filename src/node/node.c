@@ -320,7 +320,7 @@ void node_notify(void *user) {
 struct node *node_new(const struct node_config *config) {
     struct node *node = calloc(1, sizeof *node);
     if (!node) return NULL;
-    node->limits = (struct session_limits){.model = config->model, .n_embd = config->hparams->n_embd};
+    node->limits = (struct session_limits){.model = config->model, .n_embd = config->hparams->n_embd, .quota = config->quota};
     struct msg_info *info = &node->info;
     memcpy(info->model, config->model, ID_SIZE);
     snprintf(info->model_name, sizeof info->model_name, "%s", config->model_name);

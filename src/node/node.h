@@ -76,6 +76,7 @@ struct node_config {
     const struct hparams *hparams;
     const uint8_t *model;          /* id, borrowed */
     const char *model_name, *name; /* name may be NULL */
+    struct sessions_quota quota;
 };
 /* NULL: out of memory. */
 struct node *node_new(const struct node_config *config);

@@ -69,9 +69,21 @@ static void copy_parent(struct node *node, struct session *session, struct sessi
     compute_submit(node->host->compute, &session->lane, step);
 }
 
+/* The address of a link without its port; nothing, when it is this machine's own. */
+static void host_of(const struct link *link, char out[ADDR_MAX]) {
+    const char *text = link_address(link), *port = strrchr(text, ':');
+    size_t n = port ? (size_t)(port - text) : 0;
+    bool own = strncmp(text, "127.", 4) == 0 || strncmp(text, "[::1]", 5) == 0 || strncmp(text, "[::ffff:127.", 12) == 0;
+    if (own || n >= ADDR_MAX) n = 0;
+    memcpy(out, text, n);
+    out[n] = '\0';
+}
+
 static enum corolla_status open_session(struct node *node, struct link *link, uint32_t stream, const struct msg_open *open,
                                         struct corolla_error *err) {
     const struct node_id *client = &link_peer(link)->id;
+    char host[ADDR_MAX];
+    host_of(link, host);
     struct session *session = NULL, *parent = NULL;
     enum corolla_status status;
     struct session *orphan = sessions_find(&node->sessions, open->session);
@@ -83,6 +95,7 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     if (parent) parent->n_steps++; /* so that it does not make room for its own copy */
     do {
         status = sessions_check_open(&node->sessions, &node->limits, open, client, err);
+        if (status == COROLLA_OK) status = sessions_check_quota(&node->sessions, &node->limits, open, client, host, err);
         if (status == COROLLA_OK) status = session_new(node->host, open, &session, err);
     } while (status != COROLLA_OK && resume_make_room(node, status, client));
     if (status != COROLLA_OK && parent) node_let_go(node, parent);
@@ -90,6 +103,7 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     memcpy(session->id, open->session, SESSION_SIZE);
     rand_bytes(session->secret, SECRET_SIZE);
     session->client = *client;
+    memcpy(session->host, host, sizeof session->host);
     session->has_upstream = open->has_upstream;
     if (open->has_upstream) session->upstream = open->upstream;
     session->link = link;

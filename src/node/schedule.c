@@ -3,6 +3,7 @@
 
 #include <math.h>
 
+#define HOLD_PAUSE_MAX 63
 #define NEWEST 0.25f /* weight of the newest turn in what turns take */
 
 enum kind { DECODE, PREFILL };
@@ -13,10 +14,14 @@ static enum kind kind_of(const struct schedule_candidate *c) { return c->decode 
 
 static void blend(float *average, float us) { *average += *average == 0 ? us : NEWEST * (us - *average); }
 
-void schedule_note(struct schedule *s, bool decode, uint32_t rows, uint32_t us) {
+void schedule_note(struct schedule *s, bool decode, uint32_t rows, uint32_t us, uint64_t now_us) {
     if (rows == 0 || rows > BATCH_ROWS_MAX || us == 0) return;
     blend(&s->turn_us[rows], (float)us);
-    if (decode) blend(&s->decode_us, (float)us);
+    if (!decode) return;
+    blend(&s->decode_us, (float)us);
+    s->last_rows = rows;
+    s->last_end_us = now_us;
+    if (s->holds_to_skip > 0) s->holds_to_skip--;
 }
 
 /* Between the sizes that are known; 0: none is. */
@@ -160,6 +165,24 @@ static uint32_t take_decode(struct schedule *s, const struct schedule_candidate 
 }
 
 /* ---- turns ----------------------------------------------------------------------------------------------------- */
+
+uint32_t schedule_hold_us(struct schedule *s, const struct schedule_candidate *candidates, uint32_t n, uint64_t now_us) {
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!candidates[i].decode) return 0;
+        rows += candidates[i].rows;
+    }
+    if (n == 0 || rows >= s->last_rows) {
+        s->hold_pause = 0;
+        return 0;
+    }
+    uint64_t until_us = s->last_end_us + (uint64_t)(SCHEDULE_HOLD * turn_us(s, s->last_rows));
+    if (s->holds_to_skip > 0) return 0;
+    if (now_us < until_us) return (uint32_t)(until_us - now_us);
+    s->hold_pause = s->hold_pause < HOLD_PAUSE_MAX ? 2 * s->hold_pause + 1 : HOLD_PAUSE_MAX;
+    s->holds_to_skip = s->hold_pause;
+    return 0;
+}
 
 uint32_t schedule_next(struct schedule *s, const struct schedule_candidate *candidates, uint32_t n, uint64_t now_us,
                        struct schedule_pick out[BATCH_ITEMS_MAX]) {

@@ -20,6 +20,7 @@
 #define SCHEDULE_AWAY_US 1000000    /* ... but for no longer than this */
 #define SCHEDULE_PREFILL_TURNS 1.2f /* decode turns, that a prefill turn takes beside them */
 #define SCHEDULE_PREFILL_ROWS 32    /* the same, as long as it is not known what turns take */
+#define SCHEDULE_HOLD (1.0f / 16)   /* of a decode turn, that the next one may be held */
 #define SCHEDULE_SLACK 1.1f         /* of the times that a client may be slower */
 
 struct schedule_candidate { /* the oldest waiting step of a session */
@@ -36,9 +37,12 @@ struct schedule_client {
 };
 struct schedule { /* all zeros at first */
     bool decode_was_last;
-    uint64_t now_of[2];                /* of who was given some last, before that */
-    float decode_us;                   /* what a decode turn takes of late; 0: not known */
-    float turn_us[BATCH_ROWS_MAX + 1]; /* a turn of so many rows; 0: not known */
+    uint32_t last_rows;                 /* of the last decode turn ... */
+    uint64_t last_end_us;               /* ... and when it was over */
+    uint32_t hold_pause, holds_to_skip; /* turns that are not held after one was in vain; how many are left */
+    uint64_t now_of[2];                 /* of who was given some last, before that */
+    float decode_us;                    /* what a decode turn takes of late; 0: not known */
+    float turn_us[BATCH_ROWS_MAX + 1];  /* a turn of so many rows; 0: not known */
     struct schedule_client clients[SCHEDULE_CLIENTS_MAX];
 };
 struct schedule_pick {
@@ -49,7 +53,11 @@ struct schedule_pick {
  * candidates); indices ascend. now_us is not 0. */
 uint32_t schedule_next(struct schedule *schedule, const struct schedule_candidate *candidates, uint32_t n, uint64_t now_us,
                        struct schedule_pick out_picks[BATCH_ITEMS_MAX]);
-/* What a turn took. */
-void schedule_note(struct schedule *schedule, bool decode, uint32_t rows, uint32_t us);
+/* How long the next turn is still to be held, 0: not. Sessions that shared a decode turn come back at about the same time, one by one: who
+ * came first would have a turn alone, and the others the next one. So a turn waits until as many rows are there as the last one had, for a
+ * sixteenth of its time from its end on; after a wait in vain not for some turns. Prefill does not wait. */
+uint32_t schedule_hold_us(struct schedule *schedule, const struct schedule_candidate *candidates, uint32_t n, uint64_t now_us);
+/* What a turn took, and when it was over. */
+void schedule_note(struct schedule *schedule, bool decode, uint32_t rows, uint32_t us, uint64_t now_us);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "handle/model.h"
 #include "mesh/membership.h"
 #include "node/control.h"
@@ -23,6 +24,7 @@ struct corolla_server {
     struct net *net;
     struct mesh *mesh;
     struct control *control;
+    uint8_t (*trusted)[KEY_SIZE]; /* the first one is our own */
     char join_code[JOIN_CODE_MAX];
 };
 
@@ -69,15 +71,32 @@ static enum corolla_status open_mesh(struct corolla_server *server, const struct
     return mesh_open(&server->mesh, &mesh, err);
 }
 
+static enum corolla_status read_trusted(struct corolla_server *server, const struct corolla_server_config *config,
+                                        struct corolla_error *err) {
+    server->trusted = calloc(config->n_trusted + 1, KEY_SIZE);
+    if (!server->trusted) return err_set(err, COROLLA_NOMEM, "out of memory for a server");
+    for (size_t i = 0; i < config->n_trusted; i++)
+        if (strlen(config->trusted[i]) != 2 * KEY_SIZE || !hex_decode(config->trusted[i], server->trusted[i + 1], KEY_SIZE))
+            return err_set(err, COROLLA_INVALID, "%.80s is no key: `corolla key show` prints one, of %d hex digits", config->trusted[i],
+                           2 * KEY_SIZE);
+    return COROLLA_OK;
+}
+
 static enum corolla_status go_online(struct corolla_server *server, const struct corolla_server_config *config, struct corolla_error *err) {
     const struct model_file *file = server->model->file;
     struct node_config node = {
         .hparams = model_file_hparams(file), .model = model_file_id(file), .model_name = model_file_name(file), .name = config->name};
+    enum corolla_status status = read_trusted(server, config, err);
+    if (status != COROLLA_OK) return status;
+    node.quota = (struct sessions_quota){.max_clients = config->max_clients, .client_percent = config->client_percent};
+    node.quota.trusted = (const uint8_t(*)[KEY_SIZE])server->trusted;
+    node.quota.n_trusted = config->n_trusted + 1;
     server->node = node_new(&node);
     if (!server->node) return err_set(err, COROLLA_NOMEM, "out of memory for a server");
-    enum corolla_status status = identity_open(&server->identity, config->home, err);
+    status = identity_open(&server->identity, config->home, err);
     if (status == COROLLA_OK) status = open_membership(server, config, err);
     if (status == COROLLA_OK) status = open_net(server, config, err);
+    if (status == COROLLA_OK) memcpy(server->trusted[0], net_self(server->net)->id.key, KEY_SIZE);
     if (status == COROLLA_OK) status = open_mesh(server, config, err);
     return status == COROLLA_OK ? node_start(server->node, server->net, server->mesh, err) : status;
 }
@@ -102,6 +121,8 @@ static enum corolla_status check_config(const struct corolla_model *model, const
         return err_set(err, COROLLA_INVALID, "blocks %u:%u are not a part of the model's 0:%u", config->begin, config->end, n_blocks);
     if (config->n_blocks > n_blocks)
         return err_set(err, COROLLA_INVALID, "%u blocks are more than the model's %u", config->n_blocks, n_blocks);
+    if (config->client_percent > 100)
+        return err_set(err, COROLLA_INVALID, "a client has at most 100 percent of the cache, not %u", config->client_percent);
     if (!config->listen) return err_set(err, COROLLA_INVALID, "a server needs an address to listen on, such as [::]:0");
     return COROLLA_OK;
 }
@@ -173,5 +194,6 @@ void corolla_server_stop(struct corolla_server *server) {
     membership_close(server->membership);
     identity_close(server->identity);
     engine_free(server->engine);
+    free(server->trusted);
     free(server);
 }

@@ -32,6 +32,7 @@ void sessions_add(struct sessions *table, struct session *session) {
     uint32_t place = place_of(table, &session->client);
     memcpy(table->clients[place].key, session->client.key, KEY_SIZE);
     table->clients[place].n++;
+    table->clients[place].tokens += session->max_tokens;
     session->lane.client = place;
     struct session **bucket = &table->buckets[bucket_of(session->id)];
     session->chain = *bucket;
@@ -45,6 +46,7 @@ void sessions_remove(struct sessions *table, struct session *session) {
     *at = session->chain;
     session->chain = NULL;
     table->clients[session->lane.client].n--;
+    table->clients[session->lane.client].tokens -= session->max_tokens;
     table->n--;
 }
 
@@ -84,6 +86,55 @@ enum corolla_status sessions_check_open(const struct sessions *table, const stru
     if (table->clients[place_of(table, client)].n >= SESSIONS_PER_CLIENT_MAX)
         return err_set(err, COROLLA_BUSY, "a client has at most %d sessions here: close one", SESSIONS_PER_CLIENT_MAX);
     return COROLLA_OK;
+}
+
+static bool trusts(const struct sessions_quota *quota, const struct node_id *client) {
+    for (size_t i = 0; i < quota->n_trusted; i++)
+        if (memcmp(quota->trusted[i], client->key, KEY_SIZE) == 0) return true;
+    return false;
+}
+
+static uint32_t count_clients(const struct sessions *table) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) n += table->clients[i].n > 0;
+    return n;
+}
+
+static enum corolla_status check_address(const struct sessions *table, uint64_t tokens_max, const struct msg_open *open, const char *host,
+                                         struct corolla_error *err) {
+    uint32_t n = 0, max = QUOTA_ADDRESS * SESSIONS_PER_CLIENT_MAX;
+    uint64_t tokens = 0;
+    for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s)) {
+        if (strcmp(s->host, host) != 0) continue;
+        n++;
+        tokens += s->max_tokens;
+    }
+    if (n >= max) return err_set(err, COROLLA_BUSY, "one address has at most %u sessions here, and yours has them: try again later", max);
+    if (tokens + open->max_tokens > tokens_max)
+        return err_set(err, COROLLA_BUSY, "one address may hold %llu tokens of cache here, and yours holds %llu: try again later",
+                       (unsigned long long)tokens_max, (unsigned long long)tokens);
+    return COROLLA_OK;
+}
+
+enum corolla_status sessions_check_quota(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
+                                         const struct node_id *client, const char *host, struct corolla_error *err) {
+    const struct sessions_quota *quota = &limits->quota;
+    const struct sessions_client *has = &table->clients[place_of(table, client)];
+    if (trusts(quota, client)) return COROLLA_OK;
+    if (quota->max_clients > 0 && has->n == 0 && count_clients(table) >= quota->max_clients)
+        return err_set(err, COROLLA_BUSY, "this server takes %u clients at once, and so many are here: try again later",
+                       quota->max_clients);
+    uint64_t max = limits->cache_tokens * (quota->client_percent > 0 ? quota->client_percent : 100) / 100;
+    uint64_t tokens = has->n > 0 ? has->tokens : 0, address_max = QUOTA_ADDRESS * max;
+    if (open->max_tokens > max)
+        return err_set(err, COROLLA_TOO_LONG, "one client may hold %llu tokens of cache here, a session of %u is too long",
+                       (unsigned long long)max, open->max_tokens);
+    if (tokens + open->max_tokens > max && quota->client_percent > 0)
+        return err_set(err, COROLLA_BUSY,
+                       "one client may hold %llu tokens of cache here, and you hold %llu: close a session or ask for a shorter one",
+                       (unsigned long long)max, (unsigned long long)tokens);
+    if (host[0] == '\0') return COROLLA_OK;
+    return check_address(table, address_max < limits->cache_tokens ? address_max : UINT64_MAX, open, host, err);
 }
 
 struct session *sessions_find_parent(const struct sessions *table, const struct msg_open *open, const struct node_id *client) {

@@ -29,6 +29,7 @@ struct session_next { /* a server that takes our output */
 struct session {
     uint8_t id[SESSION_SIZE], secret[SECRET_SIZE];
     struct node_id client, upstream;
+    char host[ADDR_MAX]; /* the address that OPEN came from, without its port; empty: this machine */
     bool has_upstream;
     struct link *link; /* the client's, on which OPEN or the last SYNC came; answers go there, on its stream. NULL: it was lost */
     uint32_t stream;
@@ -56,6 +57,7 @@ struct session {
 struct sessions_client { /* who has sessions here, with all processes of its home: their numbers are for free */
     uint8_t key[KEY_SIZE];
     uint32_t n;
+    uint64_t tokens; /* promised to them */
 };
 
 struct sessions {
@@ -72,16 +74,30 @@ void sessions_remove(struct sessions *table, struct session *session);
 /* Iteration: first with NULL, then with the last one; NULL at the end. The last one may not be removed meanwhile. */
 struct session *sessions_each(const struct sessions *table, const struct session *last);
 
+#define QUOTA_ADDRESS 4   /* an address may have as much as so many clients: keys are for free, and several people may share an address */
+struct sessions_quota {   /* what one client may have; an address that is not this machine's own has QUOTA_ADDRESS times as much */
+    uint32_t max_clients; /* keys that have sessions at once; 0: as many as there is room for */
+    uint32_t client_percent; /* of the cache; 0: all of it */
+    size_t n_trusted;
+    const uint8_t (*trusted)[KEY_SIZE]; /* who has no quota; borrowed */
+};
+
 /* What this server can do for sessions. */
 struct session_limits {
     const uint8_t *model; /* id */
     uint32_t begin, end, n_embd;
-    uint32_t max_tokens; /* of one session */
+    uint32_t max_tokens;   /* of one session */
+    uint64_t cache_tokens; /* of all sessions together */
+    struct sessions_quota quota;
     bool draining;
 };
 /* Whether a session may be opened, as far as the table and the limits say; the KV budget is asked later. */
 enum corolla_status sessions_check_open(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
                                         const struct node_id *client, struct corolla_error *err);
+/* Whether the client, and the address that it comes from, may have one more: BUSY says how much there is for them, and how much they have.
+ * host: as in struct session. */
+enum corolla_status sessions_check_quota(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
+                                         const struct node_id *client, const char *host, struct corolla_error *err);
 /* The session that an OPEN names as its parent. NULL: there is none that is the client's own, with this secret and the same blocks. */
 struct session *sessions_find_parent(const struct sessions *table, const struct msg_open *open, const struct node_id *client);
 /* Whether a node may send steps of the session: its client, or the hop before. */

@@ -109,8 +109,8 @@ static void prefill_turns_are_short_while_decode_is_about(void **state) {
     }
     assert_int_equal(schedule_next(&schedule, candidates, 1, now_us, chosen), 1);
     assert_int_equal(chosen[0].rows, SCHEDULE_PREFILL_ROWS); /* what turns take is not known */
-    schedule_note(&schedule, true, 1, 1000);
-    schedule_note(&schedule, false, 10, 2000);
+    schedule_note(&schedule, true, 1, 1000, now_us);
+    schedule_note(&schedule, false, 10, 2000, now_us);
     assert_int_equal(schedule_next(&schedule, candidates, 1, now_us, chosen), 1);
     assert_int_equal(chosen[0].rows, 2); /* 1,000 us and 111 for each further row are within 1,200 */
     now_us += 1000 * (SCHEDULE_PERIODS + 1);
@@ -210,20 +210,23 @@ static uint32_t who_waits(uint32_t n, uint32_t out[USERS_MAX]) {
     return waiting;
 }
 
-static void take_turn(const uint32_t *waiting, uint32_t n_waiting) {
-    uint32_t rows = 0;
+static void list(const uint32_t *waiting, uint32_t n_waiting) {
     for (uint32_t i = 0; i < n_waiting; i++) {
         const struct user *u = &users[waiting[i]];
         candidates[i] = of(u->rows, 0, 4);
         candidates[i].rows = u->left;
         candidates[i].client = u->client;
     }
+}
+
+static void take_turn(const uint32_t *waiting, uint32_t n_waiting) {
+    uint32_t rows = 0;
     uint32_t n = schedule_next(&schedule, candidates, n_waiting, now_us, chosen);
     assert_true(n > 0);
     for (uint32_t i = 0; i < n; i++) rows += chosen[i].rows;
     bool decode = candidates[chosen[0].index].decode;
     uint64_t end_us = now_us + turn_of(rows);
-    schedule_note(&schedule, decode, rows, (uint32_t)(end_us - now_us));
+    schedule_note(&schedule, decode, rows, (uint32_t)(end_us - now_us), end_us);
     now_us = end_us;
     for (uint32_t i = 0; i < n; i++) {
         struct user *u = &users[waiting[chosen[i].index]];
@@ -240,13 +243,15 @@ static void take_turn(const uint32_t *waiting, uint32_t n_waiting) {
 static void users_run(uint32_t n, uint64_t us) {
     for (uint64_t end_us = now_us + us; now_us < end_us;) {
         uint32_t waiting[USERS_MAX], n_waiting = who_waits(n, waiting);
-        if (n_waiting > 0) {
+        list(waiting, n_waiting);
+        uint32_t hold_us = schedule_hold_us(&schedule, candidates, n_waiting, now_us);
+        if (n_waiting > 0 && hold_us == 0) {
             take_turn(waiting, n_waiting);
             continue;
         }
-        uint64_t next_us = UINT64_MAX;
+        uint64_t next_us = n_waiting > 0 ? now_us + hold_us : UINT64_MAX;
         for (uint32_t i = 0; i < n; i++)
-            if (users[i].next_us < next_us) next_us = users[i].next_us;
+            if (users[i].next_us > now_us && users[i].next_us < next_us) next_us = users[i].next_us;
         now_us = next_us;
     }
 }
@@ -288,7 +293,7 @@ static void equal_clients_share_their_turns(void **state) {
         users_measure(n, 10);
         for (uint32_t i = 0; i < n; i++) steps += users[i].n_steps;
         uint64_t all_at_once = 10000000 / (turn_of(n) + 1000) * n;
-        if (steps * 100 < all_at_once * 80) /* steps that come back one by one start turns of a few */
+        if (steps * 100 < all_at_once * 95) /* steps that come back one by one start turns of a few */
             fail_msg("%u sessions of 8 clients made %llu steps of %llu", n, (unsigned long long)steps, (unsigned long long)all_at_once);
     }
 }

@@ -134,6 +134,67 @@ static void neither_a_client_nor_all_together_take_more_than_their_share(void **
     free(sessions);
 }
 
+/* ---- quotas ---------------------------------------------------------------------------------------------------- */
+
+static void quota_gives(const struct sessions *table, const struct session_limits *l, uint32_t tokens, const struct node_id *who,
+                        const char *host, enum corolla_status want, const char *text) {
+    struct msg_open open = good_open();
+    struct corolla_error err = {.message = ""};
+    open.max_tokens = tokens;
+    assert_int_equal(sessions_check_quota(table, l, &open, who, host, &err), want);
+    if (text && !strstr(err.message, text)) fail_msg("\"%s\" does not say \"%s\"", err.message, text);
+}
+
+static void quotas_say_how_much_there_is_and_how_much_is_had(void **state) {
+    (void)state;
+    static struct session sessions[8];
+    struct sessions table;
+    struct session_limits l = limits;
+    l.cache_tokens = 1000;
+    for (uint32_t i = 0; i < 8; i++) sessions[i].max_tokens = 100;
+    fill_of(&table, sessions, 3, &client);
+    quota_gives(&table, &l, 1000, &client, "", COROLLA_OK, NULL); /* none is set: the cache itself is the limit */
+    l.quota.client_percent = 40;
+    quota_gives(&table, &l, 100, &client, "", COROLLA_OK, NULL);
+    quota_gives(&table, &l, 101, &client, "", COROLLA_BUSY, "one client may hold 400 tokens of cache here, and you hold 300");
+    quota_gives(&table, &l, 400, &stranger, "", COROLLA_OK, NULL);
+    quota_gives(&table, &l, 401, &stranger, "", COROLLA_TOO_LONG, "one client may hold 400 tokens");
+    l.quota.max_clients = 1;
+    quota_gives(&table, &l, 100, &client, "", COROLLA_OK, NULL); /* it is here already */
+    quota_gives(&table, &l, 100, &stranger, "", COROLLA_BUSY, "takes 1 clients at once");
+    l.quota.trusted = (const uint8_t(*)[KEY_SIZE]) & stranger.key;
+    l.quota.n_trusted = 1;
+    quota_gives(&table, &l, 1000, &stranger, "", COROLLA_OK, NULL);
+    sessions_remove(&table, &sessions[0]);
+    quota_gives(&table, &l, 200, &client, "", COROLLA_OK, NULL);
+    quota_gives(&table, &l, 201, &client, "", COROLLA_BUSY, "you hold 200");
+}
+
+static void an_address_has_as_much_as_four_clients(void **state) {
+    (void)state;
+    struct session *sessions = calloc(SESSIONS_MAX, sizeof *sessions);
+    struct sessions table;
+    struct session_limits l = limits;
+    l.cache_tokens = 10000;
+    l.quota.client_percent = 10;
+    for (uint32_t i = 0; i < SESSIONS_MAX; i++) {
+        sessions[i].max_tokens = i < 4 ? 900 : 1;
+        strcpy(sessions[i].host, i % 2 == 0 || i < 4 ? "192.0.2.1" : "192.0.2.2");
+    }
+    fill_of(&table, sessions, 4, &client);
+    quota_gives(&table, &l, 400, &stranger, "192.0.2.1", COROLLA_OK, NULL);
+    quota_gives(&table, &l, 401, &stranger, "192.0.2.1", COROLLA_BUSY,
+                "one address may hold 4000 tokens of cache here, and yours holds 3600");
+    quota_gives(&table, &l, 1000, &stranger, "192.0.2.2", COROLLA_OK, NULL);
+    quota_gives(&table, &l, 1000, &stranger, "", COROLLA_OK, NULL); /* this machine */
+    l.quota.client_percent = 0;
+    fill_of(&table, sessions, 2 * QUOTA_ADDRESS * SESSIONS_PER_CLIENT_MAX - 8, &client);
+    quota_gives(&table, &l, 1, &stranger, "192.0.2.1", COROLLA_OK, NULL);
+    fill_of(&table, sessions, 2 * QUOTA_ADDRESS * SESSIONS_PER_CLIENT_MAX, &client);
+    quota_gives(&table, &l, 1, &stranger, "192.0.2.1", COROLLA_BUSY, "one address has at most 512 sessions");
+    free(sessions);
+}
+
 static void a_server_that_leaves_takes_no_sessions(void **state) {
     (void)state;
     struct sessions table = {0};
@@ -487,6 +548,8 @@ int main(void) {
         cmocka_unit_test(an_open_of_what_is_not_here_is_refused),
         cmocka_unit_test(an_id_is_used_once),
         cmocka_unit_test(neither_a_client_nor_all_together_take_more_than_their_share),
+        cmocka_unit_test(quotas_say_how_much_there_is_and_how_much_is_had),
+        cmocka_unit_test(an_address_has_as_much_as_four_clients),
         cmocka_unit_test(a_server_that_leaves_takes_no_sessions),
         cmocka_unit_test(steps_come_from_the_client_or_the_hop_before),
         cmocka_unit_test(a_step_shows_the_secret),
