@@ -236,7 +236,7 @@ void options_add_swarm(struct options *o, struct swarm_options *s) {
          "a join code, or HOST[:PORT] of an entry; else COROLLA_JOIN, the LAN, known peers"},
         {"--local", OPTION_FLAG, &s->config.local, 0, 0, "", "compute all blocks in this process"},
         {"--threads", OPTION_U32, &s->config.threads, 1, 512, "N", "compute threads (--local: one per core, else 1)"},
-        {"--device", OPTION_TEXT, &s->config.device, 0, 0, "NAME", "ggml device (CPU)"},
+        {"--device", OPTION_TEXT, &s->config.device, 0, 0, "NAME", "ggml device, or rpc:HOST:PORT of ggml's RPC server (CPU)"},
         {"--kv-type", OPTION_CHOICE, &s->kv, 0, 0, "f16|f32", "KV cache, with --local (f16)"},
         {"--wire", OPTION_CHOICE, &s->wire, 0, 0, "f32|f16|bf16", "hidden states on the network; 16 bits are not exact (f32)"},
         {"--exact", OPTION_FLAG, &s->config.exact, 0, 0, "", "refuse a chain that is not exact"},

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/cores.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -14,6 +14,7 @@
 #include "ggml-cpu.h"
 #include "ggml.h"
 #include "model/proof.h"
+#include "model/rpc.h"
 
 #define REPACK_MEMO_MAX 64 /* weight types times shapes of one model: a dozen in practice */
 
@@ -56,6 +57,7 @@ static enum corolla_status set_process_mode(bool fast, struct corolla_error *err
 
 static ggml_backend_dev_t find_device(const char *name, struct corolla_error *err) {
     char names[256] = "";
+    if (name && strncmp(name, RPC_PREFIX, strlen(RPC_PREFIX)) == 0) return rpc_device(name + strlen(RPC_PREFIX), err);
     if (!name) return ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     for (size_t i = 0; i < ggml_backend_dev_count(); i++) {
         ggml_backend_dev_t dev = ggml_backend_dev_get(i);
@@ -68,8 +70,8 @@ static ggml_backend_dev_t find_device(const char *name, struct corolla_error *er
 }
 
 static uint32_t count_cores(void) {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 && n <= GGML_MAX_N_THREADS ? (uint32_t)n : 1;
+    uint32_t n = cores_free();
+    return n <= GGML_MAX_N_THREADS ? n : GGML_MAX_N_THREADS;
 }
 
 /* An own pool that sleeps between graphs: an idle engine costs nothing, and no thread is made per graph. The CPU

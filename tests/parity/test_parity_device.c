@@ -27,7 +27,7 @@
 #define TOKENS 90
 
 static pid_t server;
-static char endpoint[32];
+static char device[32];
 
 static uint16_t free_port(void) {
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -50,14 +50,14 @@ static bool answers(uint16_t port) {
 static int start_server(void **state) {
     (void)state;
     uint16_t port = free_port();
-    snprintf(endpoint, sizeof endpoint, "127.0.0.1:%u", port);
+    snprintf(device, sizeof device, "rpc:127.0.0.1:%u", port);
     server = fork();
     if (server == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (!freopen("/dev/null", "w", stdout)) _exit(1);
         setenv("GGML_CPU_TILED_MM", "0", 1); /* what an exact engine sets in its own process */
         ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
-        ggml_backend_rpc_start_server(endpoint, NULL, 1, 1, &cpu);
+        ggml_backend_rpc_start_server(device + strlen("rpc:"), NULL, 1, 1, &cpu);
         _exit(1);
     }
     while (!answers(port)) {
@@ -75,11 +75,11 @@ static int stop_server(void **state) {
     return 0;
 }
 
-static void run_on(const char *path, const char *device, float *hidden, float *logits) {
+static void run_on(const char *path, const char *where, float *hidden, float *logits) {
     int32_t tokens[TOKENS];
     struct chain chain;
     struct lane lane, stranger;
-    chain_open(&chain, &(struct chain_config){.path = path, .threads = 1, .device = device});
+    chain_open(&chain, &(struct chain_config){.path = path, .threads = 1, .device = where});
     assert_true(chain_exact(&chain));
     random_tokens(7, chain.n_vocab, tokens, TOKENS);
     lane_open(&lane, &chain, 128);
@@ -96,10 +96,6 @@ static void run_on(const char *path, const char *device, float *hidden, float *l
 static void a_device_with_memory_of_its_own_gives_the_same_bits(void **state) {
     (void)state;
     static const char *const types[] = {"f32", "f16", "q8_0", "q4_1"}; /* such as the processor has no repacked kernels for */
-    ggml_backend_reg_t reg = ggml_backend_rpc_add_server(endpoint);
-    assert_non_null(reg);
-    ggml_backend_register(reg);
-    ggml_backend_dev_t device = ggml_backend_reg_dev_get(reg, 0);
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         struct tiny_config config;
         tiny_config_default(&config, "llama");
@@ -109,13 +105,62 @@ static void a_device_with_memory_of_its_own_gives_the_same_bits(void **state) {
         size_t n_hidden = (size_t)TOKENS * config.n_embd, n_logits = (size_t)TOKENS * 4096;
         float *hidden = calloc(2 * n_hidden, sizeof *hidden), *logits = calloc(2 * n_logits, sizeof *logits);
         run_on(path, NULL, hidden, logits);
-        run_on(path, ggml_backend_dev_name(device), hidden + n_hidden, logits + n_logits);
+        run_on(path, device, hidden + n_hidden, logits + n_logits);
         print_message("weights %s\n", types[i]);
         assert_memory_equal(hidden, hidden + n_hidden, n_hidden * sizeof *hidden);
         assert_memory_equal(logits, logits + n_logits, n_logits * sizeof *logits);
         free(hidden);
         free(logits);
     }
+}
+
+/* Sessions of the public API, all blocks on this device (NULL: the processor): three that step together, fork, roll back and continue each
+ * other. rows: of all steps. */
+static uint32_t run_sessions(struct corolla_model *model, const char *where, float *rows) {
+    uint32_t n_embd = corolla_model_info(model)->n_embd, n_rows = 0;
+    int32_t tokens[TOKENS];
+    struct corolla_session *sessions[3];
+    struct corolla_swarm *swarm;
+    struct corolla_swarm_config config;
+    corolla_swarm_config_default(&config);
+    config.local = true;
+    config.threads = 1;
+    config.device = where;
+    random_tokens(9, corolla_model_info(model)->n_vocab, tokens, TOKENS);
+    assert_int_equal(corolla_swarm_open(&swarm, model, &config, NULL), COROLLA_OK);
+    assert_int_equal(corolla_session_open(&sessions[0], swarm, 128, NULL), COROLLA_OK);
+    assert_int_equal(corolla_session_step(sessions[0], 0, tokens, 40, NULL, 0, NULL), COROLLA_OK);
+    for (uint32_t i = 1; i < 3; i++) assert_int_equal(corolla_session_fork(&sessions[i], sessions[0], NULL), COROLLA_OK);
+    for (uint32_t round = 0; round < 8; round++) {
+        struct corolla_step steps[3];
+        for (uint32_t i = 0; i < 3; i++) {
+            uint32_t parent = (round + i * i) % 3, filled = corolla_session_position(sessions[parent]);
+            steps[i] =
+                (struct corolla_step){.parent = parent, .position = filled - (round + i) % 3, .tokens = tokens + 7 * i + round, .n = 1 + i};
+            steps[i].out_hidden = rows + (size_t)n_rows++ * n_embd;
+            steps[i].n_rows = 1;
+        }
+        assert_int_equal(corolla_sessions_step(sessions, steps, 3, NULL), COROLLA_OK);
+    }
+    for (uint32_t i = 0; i < 3; i++) corolla_session_close(sessions[i]);
+    corolla_swarm_close(swarm);
+    return n_rows * n_embd;
+}
+
+static void sessions_on_it_fork_roll_back_and_continue_each_other(void **state) {
+    (void)state;
+    struct tiny_config config;
+    struct corolla_model *model;
+    tiny_config_default(&config, "qwen2");
+    const char *path = scratch_file("sessions.gguf");
+    assert_true(tiny_write(&config, path));
+    assert_int_equal(corolla_model_open(&model, path, NULL, NULL, NULL), COROLLA_OK);
+    float *rows = calloc(2 * 24 * (size_t)config.n_embd, sizeof *rows), *more = rows + 24 * (size_t)config.n_embd;
+    uint32_t n = run_sessions(model, NULL, rows);
+    assert_int_equal(run_sessions(model, device, more), n);
+    assert_memory_equal(rows, more, n * sizeof *rows);
+    free(rows);
+    corolla_model_close(model);
 }
 
 static void a_device_that_is_not_there_is_named_with_those_that_are(void **state) {
@@ -125,11 +170,16 @@ static void a_device_that_is_not_there_is_named_with_those_that_are(void **state
     assert_int_equal(engine_new(&engine, &(struct engine_config){.device = "NPU7"}, &err), COROLLA_NOT_FOUND);
     assert_non_null(strstr(err.message, "NPU7"));
     assert_non_null(strstr(err.message, "CPU"));
+    char nobody[32];
+    snprintf(nobody, sizeof nobody, "rpc:127.0.0.1:%u", free_port());
+    assert_int_equal(engine_new(&engine, &(struct engine_config){.device = nobody}, &err), COROLLA_NOT_FOUND);
+    assert_non_null(strstr(err.message, nobody + strlen("rpc:")));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_with_memory_of_its_own_gives_the_same_bits),
+        cmocka_unit_test(sessions_on_it_fork_roll_back_and_continue_each_other),
         cmocka_unit_test(a_device_that_is_not_there_is_named_with_those_that_are),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);
