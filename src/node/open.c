@@ -145,7 +145,8 @@ void open_copied(struct node *node, struct step *step) {
         struct corolla_error error = step->error;
         fail_copy(node, session, &error);
     } else if (!session->closed) {
-        session->expected = session->prefix_whole = session->lane.length;
+        session->expected = session->lane.length;
+        if (step->as_far) session->prefix_whole = session->lane.length; /* a fork was given no name */
         answer_opened(node, session);
     }
     node_drop_step(node, step);
