@@ -72,7 +72,8 @@ static void make_swarm(struct swarm *w, enum shape shape, uint64_t seed) {
     for (uint32_t i = 0; i < w->n; i++) {
         uint32_t length = span_length(w, shape), begin = below(w->n_blocks - length + 1);
         w->points[i] = (struct point){uniform() * PLANE_MS, uniform() * PLANE_MS};
-        w->servers[i] = (struct route_server){.label = "server", .begin = begin, .end = begin + length, .wires = 1, .tokens_max = 4096};
+        w->servers[i] = (struct route_server){
+            .label = "server", .begin = begin, .end = begin + length, .wires = 1, .tokens_max = 4096, .tokens_ever = 4096};
         w->servers[i].id = i + 1;
         w->servers[i].decode_block_us = (float)(200 * exp(3 * uniform()));
         w->servers[i].prefill_block_us = w->servers[i].decode_block_us / 8;
