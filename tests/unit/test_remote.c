@@ -68,6 +68,7 @@ static struct {
     enum lie lie;
     uint32_t lie_at;                 /* which step */
     enum corolla_status open_status; /* of server 1 */
+    uint32_t held[SERVERS];          /* what they say in OPENED */
     enum corolla_status step_status; /* of step lie_at, told by server 0 about server 1 */
     bool keep_open_answer;           /* server 1 does not answer OPEN */
     bool keep_sync_answer;           /* server 1 does not answer SYNC */
@@ -295,7 +296,7 @@ static void answer_open(struct link *link, uint32_t stream, const struct msg_ope
     }
     link->opened = true;
     link->length = link->epoch = link->computed = 0;
-    struct msg_opened opened = {.cache_tokens_left = 5};
+    struct msg_opened opened = {.cache_tokens_left = 5, .held = plan.held[link->index]};
     memcpy(opened.session, open->session, SESSION_SIZE);
     memset(opened.secret, (int)link->index + 1, SECRET_SIZE);
     opened.secret[1] = ++link->opens;
@@ -638,6 +639,30 @@ static void a_refused_opening_closes_the_other_hops(void **state) {
     assert_int_equal(n_closes, CHAIN - 1);
 }
 
+/* The least of what they hold of the prompt; who says that it holds what nobody named is at fault. */
+static void what_servers_say_that_they_hold_is_checked(void **state) {
+    (void)state;
+    int32_t prompt[3 * PREFIX_STEP] = {0};
+    struct corolla_session *session;
+    struct corolla_error err;
+    plan.held[0] = plan.held[2] = 2 * PREFIX_STEP;
+    plan.held[1] = PREFIX_STEP;
+    swarm_start(CHAIN, 5000);
+    assert_int_equal(corolla_session_open_prompt(&session, &swarm, 4 * PREFIX_STEP, prompt, 3 * PREFIX_STEP, &err), COROLLA_OK);
+    assert_int_equal(corolla_session_position(session), PREFIX_STEP);
+    corolla_session_close(session);
+    swarm_stop();
+    for (uint32_t named = 0; named < 2; named++) {
+        uint32_t n = named * (PREFIX_STEP + 1); /* one hash */
+        plan.held[1] = named * PREFIX_STEP + 1;
+        swarm_start(CHAIN, 5000);
+        swarm.wait_ms = 0;
+        assert_int_equal(corolla_session_open_prompt(&session, &swarm, 4 * PREFIX_STEP, prompt, n, &err), COROLLA_PEER_FAULT);
+        assert_non_null(strstr(err.message, "OPENED that cannot be true"));
+        swarm_stop();
+    }
+}
+
 static void late_answers(void *user) {
     struct link *link = user;
     struct msg_open open = {.begin = 2, .end = 4, .has_upstream = true, .keep = true};
@@ -903,6 +928,7 @@ int main(void) {
         cmocka_unit_test(a_result_that_nobody_waits_for_is_a_fault),
         cmocka_unit_test(a_fault_that_nobody_can_replace_is_reported_and_the_position_kept),
         cmocka_unit_test(a_refused_opening_closes_the_other_hops),
+        cmocka_unit_test(what_servers_say_that_they_hold_is_checked),
         cmocka_unit_test(an_opening_has_a_deadline_and_a_late_answer_is_closed),
         cmocka_unit_test(an_unreachable_server_is_named),
         cmocka_unit_test(a_step_that_failed_for_a_while_is_tried_again),
