@@ -9,7 +9,8 @@ MAY_USE = {
     "base": set(),
     "crypto": {"base"},
     "wire": {"base", "crypto"},
-    "model": {"base", "crypto"},
+    "kernel": set(),
+    "model": {"base", "crypto", "kernel"},
     "text": {"base"},
     "net": {"base", "crypto", "wire"},
     "swarm": {"base", "crypto", "wire"},
@@ -21,7 +22,7 @@ MAY_USE = {
 }
 # The outside libraries, and the only folders that may use them.
 ONLY = {
-    r"(ggml.*|gguf)\.h": {"model"},
+    r"(ggml.*|gguf)\.h": {"kernel", "model"},
     r"llama.*\.h": {"text"},
     r"openssl/.*": {"crypto", "net"},
     r"uv\.h": {"net"},

@@ -8,6 +8,7 @@
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml.h"
+#include "kernel/product.h"
 #include "model/weights.h"
 
 #define EMBED_ROWS 64 /* rows of one embedding graph */
@@ -39,12 +40,12 @@ static struct ggml_tensor *build_embed(struct edges *e, struct ggml_context *ctx
 static struct ggml_tensor *build_head(struct edges *e, struct ggml_context *ctx, uint32_t rows, struct ggml_tensor **out_in) {
     *out_in = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, e->hparams->n_embd, rows);
     struct ggml_tensor *x = ggml_mul(ctx, ggml_rms_norm(ctx, *out_in, e->hparams->norm_eps), e->norm);
-    return ggml_mul_mat(ctx, e->head, x);
+    return product_takes(e->head) ? product(ctx, e->head, x) : ggml_mul_mat(ctx, e->head, x);
 }
 
 static enum corolla_status shape_make(struct edges *e, struct shape *s, shape_builder build, uint32_t rows, struct corolla_error *err) {
     s->rows = rows;
-    s->ctx = ggml_init((struct ggml_init_params){.mem_size = 8 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
+    s->ctx = ggml_init((struct ggml_init_params){.mem_size = 10 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
     if (!s->ctx) return err_set(err, COROLLA_NOMEM, "out of memory");
     s->out = build(e, s->ctx, rows, &s->in);
     s->graph = ggml_new_graph(s->ctx);

@@ -5,10 +5,11 @@
 
 #include "base/err.h"
 #include "ggml.h"
+#include "kernel/product.h"
 
 #define ATTENTION_SCRATCH_MAX (8u << 20) /* bytes of [W, rows, H] in F32 that a piece should stay below */
 #define PIECES_MAX 8                     /* per item: more would only cost nodes */
-#define NODES_PER_BLOCK 48               /* tensors, without the items' */
+#define NODES_PER_BLOCK 60               /* tensors, without the items' */
 #define NODES_PER_PIECE 20               /* with what its item needs */
 
 struct builder {
@@ -24,7 +25,7 @@ static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct
 
 /* weight [in, out] . x [in, T] + bias [out] */
 static struct ggml_tensor *linear(struct builder *b, struct ggml_tensor *weight, struct ggml_tensor *bias, struct ggml_tensor *x) {
-    struct ggml_tensor *y = ggml_mul_mat(b->ctx, weight, x);
+    struct ggml_tensor *y = product_takes(weight) ? product(b->ctx, weight, x) : ggml_mul_mat(b->ctx, weight, x);
     return bias ? ggml_add(b->ctx, y, bias) : y;
 }
 

@@ -1,0 +1,173 @@
+/* test_product.c - the own product of quantised weights: one row and many have the same bits, whatever the number of rows, threads and
+ * weight rows, and they are right. On a processor that cannot do it ggml's is tested, which says nothing; the test tells. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "ggml-alloc.h"
+#include "ggml-backend.h"
+#include "ggml-cpu.h"
+#include "ggml.h"
+#include "kernel/product.h"
+#include "model/proof.h"
+
+#define ROWS_MAX 70
+
+static const enum ggml_type types[] = {GGML_TYPE_Q8_0, GGML_TYPE_Q4_1};
+
+struct matrix {
+    struct ggml_context *ctx;
+    ggml_backend_buffer_t buffer;
+    struct ggml_tensor *w;
+    float *plain; /* [out, in], dequantised */
+};
+
+static ggml_backend_t backend;
+
+static struct matrix matrix_of(enum ggml_type type, int64_t n, int64_t out) {
+    struct matrix m = {.ctx = ggml_init((struct ggml_init_params){.mem_size = ggml_tensor_overhead() * 2, .no_alloc = true})};
+    m.w = ggml_new_tensor_2d(m.ctx, type, n, out);
+    m.buffer = ggml_backend_alloc_ctx_tensors(m.ctx, backend);
+    m.plain = malloc((size_t)(n * out) * sizeof *m.plain);
+    proof_random(17, m.plain, (size_t)(n * out));
+    for (int64_t i = 0; i < n * out; i += 97) m.plain[i] *= 40; /* blocks of different scales */
+    ggml_quantize_chunk(type, m.plain, m.w->data, 0, out, n, NULL);
+    for (int64_t i = 0; i < out; i++)
+        ggml_get_type_traits(type)->to_float((const char *)m.w->data + (size_t)i * m.w->nb[1], m.plain + i * n, n);
+    return m;
+}
+
+static void matrix_free(struct matrix *m) {
+    ggml_backend_buffer_free(m->buffer);
+    ggml_free(m->ctx);
+    free(m->plain);
+}
+
+/* x [rows, in] -> out [rows, out] on so many threads. */
+static void run_by(struct ggml_tensor *(*multiply)(struct ggml_context *, struct ggml_tensor *, struct ggml_tensor *),
+                   const struct matrix *m, const float *x, int64_t rows, int threads, float *out) {
+    struct ggml_context *ctx =
+        ggml_init((struct ggml_init_params){.mem_size = 16 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
+    struct ggml_tensor *in = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, m->w->ne[0], rows), *y = multiply(ctx, m->w, in);
+    struct ggml_cgraph *graph = ggml_new_graph(ctx);
+    ggml_build_forward_expand(graph, y);
+    ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, backend);
+    ggml_backend_tensor_set(in, x, 0, ggml_nbytes(in));
+    ggml_backend_cpu_set_n_threads(backend, threads);
+    assert_int_equal(ggml_backend_graph_compute(backend, graph), GGML_STATUS_SUCCESS);
+    ggml_backend_tensor_get(y, out, 0, ggml_nbytes(y));
+    ggml_backend_buffer_free(buffer);
+    ggml_free(ctx);
+}
+
+static void run(const struct matrix *m, const float *x, int64_t rows, int threads, float *out) {
+    run_by(product, m, x, rows, threads, out);
+}
+
+static void one_row_and_many_have_the_same_bits(void **state) {
+    (void)state;
+    static const int64_t shapes[][2] = {{32, 1}, {64, 3}, {96, 4}, {576, 50}, {1536, 61}};
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++)
+        for (size_t s = 0; s < sizeof shapes / sizeof shapes[0]; s++) {
+            int64_t n = shapes[s][0], out = shapes[s][1];
+            struct matrix m = matrix_of(types[t], n, out);
+            size_t row = (size_t)out * sizeof(float);
+            float *x = malloc((size_t)(n * ROWS_MAX) * sizeof *x), *one = malloc(ROWS_MAX * row), *many = malloc(ROWS_MAX * row);
+            proof_random(5, x, (size_t)(n * ROWS_MAX));
+            memset(x + 3 * n, 0, (size_t)n * sizeof *x); /* a row of nothing */
+            for (int64_t i = 0; i < ROWS_MAX; i++) run(&m, x + i * n, 1, 1, one + i * out);
+            for (int64_t rows = 1; rows <= ROWS_MAX; rows++)
+                for (int threads = 1; threads <= 3; threads++) {
+                    run(&m, x, rows, threads, many);
+                    if (memcmp(one, many, (size_t)rows * row) != 0)
+                        fail_msg("%s [%d, %d]: %d rows on %d threads differ from one at a time", ggml_type_name(types[t]), (int)n, (int)out,
+                                 (int)rows, threads);
+                }
+            free(x);
+            free(one);
+            free(many);
+            matrix_free(&m);
+        }
+}
+
+static void it_is_the_product(void **state) {
+    (void)state;
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        int64_t n = 576, out = 50, rows = 9;
+        struct matrix m = matrix_of(types[t], n, out);
+        float *x = malloc((size_t)(n * rows) * sizeof *x), *y = malloc((size_t)(out * rows) * sizeof *y);
+        proof_random(6, x, (size_t)(n * rows));
+        run(&m, x, rows, 2, y);
+        for (int64_t j = 0; j < rows; j++)
+            for (int64_t i = 0; i < out; i++) {
+                double want = 0, size = 0;
+                for (int64_t k = 0; k < n; k++) {
+                    want += (double)m.plain[i * n + k] * (double)x[j * n + k];
+                    size += fabs((double)m.plain[i * n + k] * (double)x[j * n + k]);
+                }
+                if (fabs((double)y[j * out + i] - want) > 0.004 * size) /* half a step of 127 */
+                    fail_msg("%s: %g at row %d, column %d, not %g", ggml_type_name(types[t]), (double)y[j * out + i], (int)j, (int)i, want);
+            }
+        free(x);
+        free(y);
+        matrix_free(&m);
+    }
+}
+
+/* What it is exact by: the engine's own kernel, a row at a time. */
+static void it_has_the_bits_of_the_engine(void **state) {
+    (void)state;
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        int64_t n = 1536, out = 61, rows = 40;
+        struct matrix m = matrix_of(types[t], n, out);
+        float *x = malloc((size_t)(n * rows) * sizeof *x), *ours = malloc((size_t)(out * rows) * sizeof *ours),
+              *theirs = malloc((size_t)out * sizeof *theirs);
+        proof_random(8, x, (size_t)(n * rows));
+        run(&m, x, rows, 2, ours);
+        for (int64_t j = 0; j < rows; j++) {
+            run_by(ggml_mul_mat, &m, x + j * n, 1, 1, theirs);
+            assert_memory_equal(theirs, ours + j * out, (size_t)out * sizeof *theirs);
+        }
+        free(x);
+        free(ours);
+        free(theirs);
+        matrix_free(&m);
+    }
+}
+
+static void what_it_takes_is_told(void **state) {
+    (void)state;
+    struct matrix q8 = matrix_of(GGML_TYPE_Q8_0, 64, 4), q5 = matrix_of(GGML_TYPE_Q5_0, 64, 4);
+    assert_false(product_takes(q5.w));
+    if (!product_takes(q8.w)) print_message("SKIPPED: this processor has no AVX-512 VNNI; ggml's own product was tested in its place\n");
+    matrix_free(&q8);
+    matrix_free(&q5);
+}
+
+static int open_backend(void **state) {
+    (void)state;
+    backend = ggml_backend_cpu_init();
+    return backend ? 0 : -1;
+}
+
+static int close_backend(void **state) {
+    (void)state;
+    ggml_backend_free(backend);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_row_and_many_have_the_same_bits),
+        cmocka_unit_test(it_is_the_product),
+        cmocka_unit_test(it_has_the_bits_of_the_engine),
+        cmocka_unit_test(what_it_takes_is_told),
+    };
+    return cmocka_run_group_tests(tests, open_backend, close_backend);
+}
