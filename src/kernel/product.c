@@ -12,6 +12,7 @@
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma")))
 #define INLINE TARGET __attribute__((always_inline)) static inline
+#define UNROLLED _Pragma("GCC unroll 4")
 #define BLOCK 32
 #define COLUMNS_MAX 65536 /* bounds what lies on the stack */
 #define GROUP 4           /* weight rows, and rows, of a tile */
@@ -88,6 +89,18 @@ INLINE struct unpacked unpack_q4_1(const uint8_t *row, int64_t k) {
     return (struct unpacked){.u = nibbles(at + 4), .d = half(at), .m = half(at + 2)};
 }
 
+/* The fifth bits of 32 numbers. */
+INLINE __m256i fifths(const uint8_t *at) {
+    uint32_t bits;
+    memcpy(&bits, at, sizeof bits);
+    return _mm256_maskz_set1_epi8(bits, 16);
+}
+
+INLINE struct unpacked unpack_q5_0(const uint8_t *row, int64_t k) {
+    const uint8_t *at = row + k * 22;
+    return (struct unpacked){.u = _mm256_or_si256(nibbles(at + 6), fifths(at + 2)), .d = half(at)};
+}
+
 /* Four weight rows, unpacked once for many rows. */
 struct group {
     uint8_t u[COLUMNS_MAX / BLOCK][GROUP][BLOCK];
@@ -103,10 +116,10 @@ INLINE float sum_lanes(__m256 v) {
     return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
 
-enum kind { KIND_Q8_0, KIND_Q4_1 };
+enum kind { KIND_Q8_0, KIND_Q5_0, KIND_Q4_1 };
 
 INLINE struct unpacked unpack(enum kind kind, const uint8_t *row, int64_t k) {
-    return kind == KIND_Q8_0 ? unpack_q8_0(row, k) : unpack_q4_1(row, k);
+    return kind == KIND_Q8_0 ? unpack_q8_0(row, k) : kind == KIND_Q5_0 ? unpack_q5_0(row, k) : unpack_q4_1(row, k);
 }
 
 /* n_w weight rows (of group, or the one at weight) with n_x rows; out[j][i] at out + j * stride + i. */
@@ -114,36 +127,35 @@ INLINE void tile(enum kind kind, const struct group *group, const uint8_t *weigh
                  float *out, int64_t stride) {
     __m256 sums[GROUP][GROUP];
     float mins[GROUP][GROUP];
-    _Pragma("GCC unroll 4") for (int i = 0; i < n_w; i++) _Pragma("GCC unroll 4") for (int j = 0; j < n_x; j++) {
+    UNROLLED for (int i = 0; i < n_w; i++) UNROLLED for (int j = 0; j < n_x; j++) {
         sums[i][j] = _mm256_setzero_ps();
         mins[i][j] = 0;
     }
     for (int64_t k = 0; k < n / BLOCK; k++) {
         struct unpacked w[GROUP];
-        _Pragma("GCC unroll 4") for (int i = 0; i < n_w; i++) {
+        UNROLLED for (int i = 0; i < n_w; i++) {
             if (group)
                 w[i] = (struct unpacked){
                     .u = _mm256_loadu_si256((const __m256i *)(const void *)group->u[k][i]), .d = group->d[k][i], .m = group->m[k][i]};
             else
                 w[i] = unpack(kind, weight, k);
         }
-        _Pragma("GCC unroll 4") for (int j = 0; j < n_x; j++) {
+        UNROLLED for (int j = 0; j < n_x; j++) {
             __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)(row_q(rows[j]) + k * BLOCK));
             float d = row_scales(rows[j], n)[k];
             __m256i zero = _mm256_setzero_si256();
-            if (kind == KIND_Q8_0) { /* u is 128 more than the weight */
+            if (kind != KIND_Q4_1) { /* u is 128 or 16 more than the weight */
                 __m256i four = _mm256_loadu_si256((const __m256i *)(const void *)(row_sums(rows[j], n) + k * BLOCK / 4));
-                zero = _mm256_sub_epi32(zero, _mm256_slli_epi32(four, 7));
+                zero = _mm256_sub_epi32(zero, _mm256_slli_epi32(four, kind == KIND_Q8_0 ? 7 : 4));
             }
-            _Pragma("GCC unroll 4") for (int i = 0; i < n_w; i++) {
+            UNROLLED for (int i = 0; i < n_w; i++) {
                 __m256 dot = _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(zero, w[i].u, q));
                 sums[i][j] = _mm256_fmadd_ps(_mm256_set1_ps(w[i].d * d), dot, sums[i][j]);
-                if (kind != KIND_Q8_0) mins[i][j] += w[i].m * row_totals(rows[j], n)[k];
+                if (kind == KIND_Q4_1) mins[i][j] += w[i].m * row_totals(rows[j], n)[k];
             }
         }
     }
-    _Pragma("GCC unroll 4") for (int i = 0; i < n_w; i++) _Pragma("GCC unroll 4") for (int j = 0; j < n_x; j++) out[j * stride + i] =
-        sum_lanes(sums[i][j]) + mins[i][j];
+    UNROLLED for (int i = 0; i < n_w; i++) UNROLLED for (int j = 0; j < n_x; j++) out[j * stride + i] = sum_lanes(sums[i][j]) + mins[i][j];
 }
 
 /* Of an unpacked group, with as many rows as there are, so that each number has its loops unrolled. */
@@ -194,6 +206,11 @@ TARGET static void multiply_q8_0(const struct ggml_tensor *w, const struct ggml_
     multiply(KIND_Q8_0, w, x, out, begin, end);
 }
 
+TARGET static void multiply_q5_0(const struct ggml_tensor *w, const struct ggml_tensor *x, struct ggml_tensor *out, int64_t begin,
+                                 int64_t end) {
+    multiply(KIND_Q5_0, w, x, out, begin, end);
+}
+
 TARGET static void multiply_q4_1(const struct ggml_tensor *w, const struct ggml_tensor *x, struct ggml_tensor *out, int64_t begin,
                                  int64_t end) {
     multiply(KIND_Q4_1, w, x, out, begin, end);
@@ -206,6 +223,8 @@ static void compute(struct ggml_tensor *out, int ith, int nth, void *user) {
     if (end > w->ne[1]) end = w->ne[1];
     if (w->type == GGML_TYPE_Q8_0)
         multiply_q8_0(w, x, out, begin, end);
+    else if (w->type == GGML_TYPE_Q5_0)
+        multiply_q5_0(w, x, out, begin, end);
     else
         multiply_q4_1(w, x, out, begin, end);
 }
@@ -224,7 +243,7 @@ static bool on_processor(ggml_backend_buffer_t buffer) {
 }
 
 bool product_takes(const struct ggml_tensor *w) {
-    bool type = w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q4_1;
+    bool type = w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q5_0 || w->type == GGML_TYPE_Q4_1;
     return type && on_processor(w->buffer) && ggml_n_dims(w) == 2 && w->ne[0] % BLOCK == 0 && w->ne[0] <= COLUMNS_MAX && processor_can();
 }
 

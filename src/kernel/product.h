@@ -8,7 +8,7 @@
  *
  * u: the weight's unsigned numbers, z their zero, d_w and m_w their scale and minimum; q: the row's numbers in 8 bits, d_x their scale.
  *
- * It is a custom operation of ggml's CPU backend, for Q8_0 and Q4_1 on processors with AVX-512 VNNI, where it is faster for one row and for
+ * It is a custom operation of ggml's CPU backend, for Q8_0, Q5_0 and Q4_1 on processors with AVX-512 VNNI, where it is faster for one row and for
  * many (bench/RESULTS.md); all else is ggml_mul_mat(). Rows are quantised, and sums made, as by ggml's kernels for one row on such a
  * processor: the bits are the same (tests/unit/test_product.c), so that it is no arithmetic class of its own.
  */

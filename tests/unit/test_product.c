@@ -19,7 +19,7 @@
 
 #define ROWS_MAX 70
 
-static const enum ggml_type types[] = {GGML_TYPE_Q8_0, GGML_TYPE_Q4_1};
+static const enum ggml_type types[] = {GGML_TYPE_Q8_0, GGML_TYPE_Q5_0, GGML_TYPE_Q4_1};
 
 struct matrix {
     struct ggml_context *ctx;
@@ -143,7 +143,7 @@ static void it_has_the_bits_of_the_engine(void **state) {
 
 static void what_it_takes_is_told(void **state) {
     (void)state;
-    struct matrix q8 = matrix_of(GGML_TYPE_Q8_0, 64, 4), q5 = matrix_of(GGML_TYPE_Q5_0, 64, 4);
+    struct matrix q8 = matrix_of(GGML_TYPE_Q8_0, 64, 4), q5 = matrix_of(GGML_TYPE_Q5_1, 64, 4);
     assert_false(product_takes(q5.w));
     if (!product_takes(q8.w)) print_message("SKIPPED: this processor has no AVX-512 VNNI; ggml's own product was tested in its place\n");
     matrix_free(&q8);
