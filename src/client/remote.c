@@ -225,6 +225,7 @@ static void run_begin(struct remote *remote, const struct session_run *asked) {
     struct remote_run *run = &remote->run;
     run->begin_us = clock_us();
     run->error.status = COROLLA_OK;
+    run->broken = false;
     run->status = lane_remember(remote, asked, &run->error);
     if (run->status != COROLLA_OK) return;
     begin_copy(remote, asked);
@@ -233,7 +234,8 @@ static void run_begin(struct remote *remote, const struct session_run *asked) {
     handover_tick(remote);
     memset(remote->base.timings, 0, sizeof remote->base.timings);
     run->next = remote->copy.due ? asked->position : remote->base.position;
-    if (!chain_broken(remote, &run->error)) run->status = launch(remote, &run->error);
+    run->broken = chain_broken(remote, &run->error);
+    if (!run->broken) run->status = launch(remote, &run->error);
 }
 
 /* alone: no other run shares the time with it. */
@@ -241,7 +243,7 @@ static enum corolla_status run_end(struct remote *remote, bool alone, struct cor
     struct corolla_session *session = &remote->base;
     struct remote_run *run = &remote->run;
     uint32_t recoveries = 0, position = session->position;
-    bool broken = run->status == COROLLA_OK && chain_broken(remote, &run->error);
+    bool broken = run->broken;
     enum corolla_status status = broken ? run->error.status : run->status;
     for (;;) {
         if (!broken && status == COROLLA_OK) status = fly(remote, &run->error);

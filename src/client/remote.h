@@ -99,6 +99,7 @@ struct remote_run {          /* caller only */
     uint32_t next;           /* position of the next step */
     uint32_t first;          /* the hop at which the last step began */
     uint64_t begin_us;
+    bool broken;                /* the chain was, before anything of it was sent */
     enum corolla_status status; /* so far */
     struct corolla_error error;
 };
