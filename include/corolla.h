@@ -128,7 +128,7 @@ enum corolla_role { COROLLA_ROLE_CLIENT = 1, COROLLA_ROLE_SERVER = 2 /* a client
 struct corolla_swarm;
 
 enum corolla_wire { COROLLA_WIRE_F32, COROLLA_WIRE_F16, COROLLA_WIRE_BF16 };
-enum corolla_kv { COROLLA_KV_F16, COROLLA_KV_F32 };
+enum corolla_kv { COROLLA_KV_F16, COROLLA_KV_F32, COROLLA_KV_Q8_0 }; /* with Q8_0 nothing is exact */
 
 struct corolla_swarm_config {
     const char *const *joins; /* entries of the swarm: join codes, or HOST or HOST:PORT; may be none; ignored when local */
@@ -140,7 +140,7 @@ struct corolla_swarm_config {
     enum corolla_wire wire;
     bool exact;          /* refuse a chain that is not exact */
     bool fast;           /* kernels that are faster and not exact, a choice of the whole process */
-    const char *device;  /* ggml device name, NULL: CPU */
+    const char *device;  /* ggml device names with commas between, each perhaps with =MIB, the most of its memory to take; NULL: CPU */
     const char *home;    /* identity folder; NULL: COROLLA_HOME or the user's data folder */
     uint32_t timeout_ms; /* for connecting and opening; 0: 10 s */
     uint32_t wait_ms;    /* how long a session waits when nobody has some block any more, or room for it as it opens; 0: 60 s */

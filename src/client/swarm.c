@@ -190,6 +190,7 @@ static uint64_t local_kv_bytes(void) {
 static enum corolla_status open_local(struct corolla_swarm *swarm, const struct corolla_swarm_config *config, struct corolla_error *err) {
     const struct corolla_model_info *info = &swarm->model->info;
     struct span_config span = {.begin = 0, .end = info->n_blocks, .kv = config->kv, .kv_bytes = local_kv_bytes()};
+    span.kv_planned = span_kv_bytes(model_file_hparams(swarm->model->file), info->n_blocks, config->kv, info->n_ctx_train);
     enum corolla_status status = span_load(&swarm->span, swarm->engine, swarm->model->file, &span, err);
     if (status != COROLLA_OK) return status;
     swarm->exact = span_exact(swarm->span);

@@ -16,7 +16,9 @@
 #include "model/proof.h"
 #include "model/rpc.h"
 
-#define REPACK_MEMO_MAX 64 /* weight types times shapes of one model: a dozen in practice */
+#define DEVICE_NAME_MAX 160
+#define MEMORY_RESERVE (64ull << 20) /* of a device, for scratch */
+#define REPACK_MEMO_MAX 64           /* weight types times shapes of one model: a dozen in practice */
 
 struct repack_memo {
     int type;
@@ -25,11 +27,13 @@ struct repack_memo {
 };
 
 struct engine {
+    struct engine *next;
     ggml_backend_t backend;
+    uint64_t memory_max; /* 0: what is free */
     ggml_threadpool_t pool;
     void (*pool_free)(ggml_threadpool_t pool);
     uint32_t threads;
-    bool fast;
+    bool fast, spare;
     size_t n_memos;
     struct repack_memo memos[REPACK_MEMO_MAX];
 };
@@ -96,23 +100,17 @@ static enum corolla_status start_threads(struct engine *e, bool awake, struct co
     return COROLLA_OK;
 }
 
-enum corolla_status engine_new(struct engine **out, const struct engine_config *config, struct corolla_error *err) {
-    enum corolla_status status = set_process_mode(config->fast, err);
-    if (status) return status;
-    if (config->threads > GGML_MAX_N_THREADS)
-        return err_set(err, COROLLA_INVALID, "%u threads are more than the engine's %d", config->threads, GGML_MAX_N_THREADS);
+static enum corolla_status device_new(struct engine **out, const struct engine_config *config, const char *name, uint64_t memory_max,
+                                      struct corolla_error *err) {
     struct corolla_error why = {.status = COROLLA_NOT_FOUND};
-    ggml_backend_dev_t device = find_device(config->device, &why);
+    ggml_backend_dev_t device = find_device(name, &why);
     if (!device) return err_set(err, why.status, "%s", why.message[0] ? why.message : "the engine has no CPU device");
     struct engine *e = calloc(1, sizeof *e);
     if (!e) return err_set(err, COROLLA_NOMEM, "out of memory");
-    e->fast = config->fast;
-    e->threads = config->threads ? config->threads : count_cores();
-    if (e->threads > count_cores())
-        log_warn("more compute threads than cores threads=%u cores=%u effect=\"they wait for each other\"", e->threads, count_cores());
+    *e = (struct engine){.fast = config->fast, .threads = config->threads ? config->threads : count_cores(), .memory_max = memory_max};
     e->backend = ggml_backend_dev_init(device, NULL);
-    status = e->backend ? start_threads(e, config->awake, err)
-                        : err_set(err, COROLLA_INTERNAL, "cannot start device %s", ggml_backend_dev_name(device));
+    enum corolla_status status = e->backend ? start_threads(e, config->awake, err)
+                                            : err_set(err, COROLLA_INTERNAL, "cannot start device %s", ggml_backend_dev_name(device));
     if (status)
         engine_free(e);
     else
@@ -120,11 +118,87 @@ enum corolla_status engine_new(struct engine **out, const struct engine_config *
     return status;
 }
 
+static bool is_processor(const struct engine *e) {
+    return ggml_backend_dev_type(ggml_backend_get_device(e->backend)) == GGML_BACKEND_DEVICE_TYPE_CPU;
+}
+
+/* One name of the list at *text, which then begins behind it. */
+static enum corolla_status take_name(const char **text, char name[DEVICE_NAME_MAX], uint64_t *out_memory_max, struct corolla_error *err) {
+    size_t n = strcspn(*text, ",=");
+    *out_memory_max = 0;
+    if (n == 0 || n >= DEVICE_NAME_MAX) return err_set(err, COROLLA_INVALID, "%.64s is no list of devices", *text);
+    snprintf(name, DEVICE_NAME_MAX, "%.*s", (int)n, *text);
+    *text += n;
+    if (**text == '=') {
+        char *end;
+        unsigned long long mib = strtoull(*text + 1, &end, 10);
+        if (mib == 0 || mib > 1u << 30 || (*end && *end != ','))
+            return err_set(err, COROLLA_INVALID, "%s%.64s: behind a device stands how many MiB of it to take, as in %s=4096", name, *text,
+                           name);
+        *out_memory_max = mib << 20;
+        *text = end;
+    }
+    if (**text == ',') ++*text;
+    return COROLLA_OK;
+}
+
+enum corolla_status engine_new(struct engine **out, const struct engine_config *config, struct corolla_error *err) {
+    enum corolla_status status = set_process_mode(config->fast, err);
+    if (status) return status;
+    if (config->threads > GGML_MAX_N_THREADS)
+        return err_set(err, COROLLA_INVALID, "%u threads are more than the engine's %d", config->threads, GGML_MAX_N_THREADS);
+    if (config->threads > count_cores())
+        log_warn("more compute threads than cores threads=%u cores=%u effect=\"they wait for each other\"", config->threads, count_cores());
+    struct engine *first = NULL, **last = &first;
+    bool processor = false;
+    uint32_t n = 0;
+    for (const char *text = config->device; text && *text && !status;) {
+        char name[DEVICE_NAME_MAX];
+        uint64_t memory_max;
+        status = ++n < ENGINE_DEVICES_MAX ? take_name(&text, name, &memory_max, err)
+                                          : err_set(err, COROLLA_INVALID, "more than %d devices", ENGINE_DEVICES_MAX - 1);
+        if (!status) status = device_new(last, config, name, memory_max, err);
+        if (status) break;
+        processor = processor || is_processor(*last);
+        last = &(*last)->next;
+    }
+    if (!status && !processor) status = device_new(last, config, NULL, 0, err);
+    if (!status && !processor) (*last)->spare = first != *last;
+    if (status)
+        engine_free(first);
+    else
+        *out = first;
+    return status;
+}
+
 void engine_free(struct engine *e) {
-    if (!e) return;
-    if (e->backend) ggml_backend_free(e->backend);
-    if (e->pool) e->pool_free(e->pool);
-    free(e);
+    while (e) {
+        struct engine *next = e->next;
+        if (e->backend) ggml_backend_free(e->backend);
+        if (e->pool) e->pool_free(e->pool);
+        free(e);
+        e = next;
+    }
+}
+
+struct engine *engine_next(const struct engine *e) {
+    return e->next;
+}
+bool engine_is_spare(const struct engine *e) { return e->spare; }
+const char *engine_name(const struct engine *e) { return ggml_backend_dev_name(ggml_backend_get_device(e->backend)); }
+
+uint64_t engine_memory(const struct engine *e) {
+    size_t free_bytes, total;
+    ggml_backend_dev_memory(ggml_backend_get_device(e->backend), &free_bytes, &total);
+    uint64_t usable = free_bytes > MEMORY_RESERVE ? free_bytes - MEMORY_RESERVE : 0;
+    return e->memory_max && e->memory_max < usable ? e->memory_max : usable;
+}
+
+uint64_t engine_own_memory(const struct engine *e) {
+    uint64_t bytes = 0;
+    for (; e; e = e->next)
+        if (!is_processor(e)) bytes += engine_memory(e);
+    return bytes;
 }
 
 uint32_t engine_threads(const struct engine *e) { return e->threads; }

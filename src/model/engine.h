@@ -10,18 +10,28 @@
 
 #include <corolla.h>
 
-struct engine;
+#define ENGINE_DEVICES_MAX 8
+
+struct engine; /* one device, and those after it */
 struct engine_config {
     uint32_t threads;   /* 0: one per core */
-    const char *device; /* a ggml device name; NULL: CPU */
+    const char *device; /* ggml device names with commas between, each perhaps with =MIB, the most of its memory to take; NULL: CPU */
     bool fast;
     bool awake; /* workers stay awake for a few milliseconds after a graph: for a process that computes one after the other */
 };
-/* NOT_FOUND lists the devices there are. */
+/* The first of the devices. The processor stands behind those that are named, for what they have no room for. NOT_FOUND lists the devices
+ * there are. */
 enum corolla_status engine_new(struct engine **out_engine, const struct engine_config *config, struct corolla_error *err);
 void engine_free(struct engine *engine);
 uint32_t engine_threads(const struct engine *engine);
 bool engine_fast(const struct engine *engine);
+struct engine *engine_next(const struct engine *engine); /* NULL: it is the last */
+bool engine_is_spare(const struct engine *engine);       /* the processor, which nobody named */
+const char *engine_name(const struct engine *engine);
+/* Bytes that it has free, or may take. */
+uint64_t engine_memory(const struct engine *engine);
+/* The same of all devices with a memory of their own. */
+uint64_t engine_own_memory(const struct engine *engine);
 
 /* For src/model. */
 struct ggml_tensor;

@@ -134,6 +134,17 @@ const uint8_t *model_file_digest(const struct model_file *f, const struct model_
 }
 
 const struct model_tensor *model_file_find(const struct model_file *f, const char *name) { return header_tensor(&f->header, name); }
+uint64_t model_file_block_bytes(const struct model_file *file, uint32_t block) {
+    uint64_t bytes = 0;
+    for (unsigned role = 0; role < BLOCK_TENSOR_COUNT; role++) {
+        char name[TENSOR_NAME_SIZE];
+        arch_block_tensor_name((enum block_tensor)role, block, name);
+        const struct model_tensor *tensor = model_file_find(file, name);
+        if (tensor) bytes += tensor->size;
+    }
+    return bytes;
+}
+
 const void *model_file_data(const struct model_file *f, const struct model_tensor *t) { return f->map + t->offset; }
 
 void *model_file_map(const struct model_file *f, size_t *out_size) {

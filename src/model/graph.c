@@ -49,9 +49,9 @@ static void store(struct builder *b, const struct graph_item *item, uint32_t blo
                   struct ggml_tensor *v) {
     int64_t kv_dim = (int64_t)b->h->n_head_kv * b->h->head_dim;
     size_t row = (size_t)kv_dim * sizeof(float);
-    struct ggml_tensor *cache_v = item->kv->v[block], *index_v = item->k_index, *rows_v;
+    struct ggml_tensor *cache_v = item->kv->v[b->c->kv_first + block], *index_v = item->k_index, *rows_v;
     struct ggml_tensor *rows_k = ggml_view_2d(b->ctx, k, kv_dim, item->n, row, first * row);
-    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, item->kv->k[block], rows_k, item->k_index));
+    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, item->kv->k[b->c->kv_first + block], rows_k, item->k_index));
     if (b->c->flash) {
         rows_v = ggml_view_2d(b->ctx, v, kv_dim, item->n, row, first * row);
     } else {
@@ -66,7 +66,7 @@ static void store(struct builder *b, const struct graph_item *item, uint32_t blo
 static struct ggml_tensor *attend_flash(struct builder *b, const struct graph_item *item, struct ggml_tensor *q, struct ggml_tensor *k,
                                         struct ggml_tensor *v, struct ggml_tensor *mask) {
     const struct hparams *h = b->h;
-    v = ggml_view_3d(b->ctx, v, h->head_dim, item->window, h->n_head_kv, v->nb[1], h->head_dim * ggml_type_size(v->type), 0);
+    v = ggml_view_3d(b->ctx, v, h->head_dim, item->window, h->n_head_kv, v->nb[1], ggml_row_size(v->type, h->head_dim), 0);
     struct ggml_tensor *y = ggml_flash_attn_ext(b->ctx, q, k, v, mask, h->attn_scale, 0.0f, 0.0f);
     ggml_prec_set_acc(y, GGML_PREC_F32);
     return y;
@@ -76,9 +76,8 @@ static struct ggml_tensor *attend_flash(struct builder *b, const struct graph_it
 static struct ggml_tensor *attend_piece(struct builder *b, const struct graph_item *item, uint32_t block, struct ggml_tensor *q,
                                         uint32_t first, uint32_t at, uint32_t n) {
     const struct hparams *h = b->h;
-    struct ggml_tensor *k = item->kv->k[block], *v = item->kv->v[block];
-    size_t size = ggml_type_size(k->type);
-    k = ggml_view_3d(b->ctx, k, h->head_dim, item->window, h->n_head_kv, k->nb[1], h->head_dim * size, 0);
+    struct ggml_tensor *k = item->kv->k[b->c->kv_first + block], *v = item->kv->v[b->c->kv_first + block];
+    k = ggml_view_3d(b->ctx, k, h->head_dim, item->window, h->n_head_kv, k->nb[1], ggml_row_size(k->type, h->head_dim), 0);
     q = ggml_view_3d(b->ctx, q, h->head_dim, h->n_head, n, q->nb[1], q->nb[2], first * q->nb[2]);
     q = ggml_permute(b->ctx, q, 0, 2, 1, 3);
     struct ggml_tensor *mask = ggml_view_2d(b->ctx, item->mask, item->window, n, item->mask->nb[1], at * item->mask->nb[1]);

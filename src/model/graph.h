@@ -39,6 +39,7 @@ struct graph {
 struct graph_config {
     const struct hparams *hparams;
     const struct block_weights *blocks; /* of the first block that the items use */
+    uint32_t kv_first;                  /* its index in the items' caches */
     uint32_t n_blocks;
     struct ggml_tensor *rope_freqs; /* NULL: none */
     bool flash;                     /* attention by the fused kernel, V not transposed: not exact */

@@ -1,11 +1,12 @@
 /* kv.h - one session's KV cache: for each of its blocks a K and a V tensor whose rows stand in logical order.
  *
  *   K [kv_dim, capacity]    a row per position
- *   V [capacity, kv_dim]    transposed, so that attention's second product runs along positions; like K on a fast engine
+ *   V [capacity, kv_dim]    transposed, so that attention's second product runs along positions; like K where attention is fused
  *
  * capacity is max_tokens rounded up to KV_PAD, and attention looks at a window that is a multiple of KV_PAD as well: sums over
  * positions then have the same order and the same vector lanes however far a session has come; positions behind its end are
- * masked and hold zeros or old finite values, which add exact zeros. One thread at a time per engine.
+ * masked and hold zeros or old finite values, which add exact zeros. Each block's tensors are on the device of its part of the span. One
+ * thread at a time per engine.
  */
 #ifndef COROLLA_MODEL_KV_H
 #define COROLLA_MODEL_KV_H
@@ -14,15 +15,22 @@
 
 struct ggml_tensor;
 
+struct kv_piece { /* the blocks on one device */
+    struct part *part;
+    uint32_t first, n; /* in k and v */
+    uint32_t clean;    /* positions that hold zeros or values; behind them stands what the memory held before */
+    struct ggml_context *ctx;
+    struct ggml_backend_buffer *buffer;
+};
+
 struct kv {
     struct span *span;
     uint32_t begin, end; /* blocks of the model */
     uint32_t length, max_tokens, capacity;
-    uint32_t clean; /* positions that hold zeros or values; behind them stands what the memory held before */
     uint64_t bytes;
     uint64_t serial; /* never used twice in a process, unlike the address */
-    struct ggml_context *ctx;
-    struct ggml_backend_buffer *buffer;
+    uint32_t n_pieces;
+    struct kv_piece pieces[ENGINE_DEVICES_MAX];
     struct ggml_tensor **k, **v; /* [end - begin] */
 };
 
@@ -32,8 +40,8 @@ int kv_ggml_type(enum corolla_kv type);
 /* Without asking the budget. */
 enum corolla_status kv_allocate(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens,
                                 struct corolla_error *err);
-/* Makes the first n positions clean, so that attention may look at them. */
-void kv_clean(struct kv *kv, uint32_t n);
+/* Makes the first n positions on the part's device clean, so that attention may look at them. */
+void kv_clean(struct kv *kv, const struct part *part, uint32_t n);
 /* Frees what kv_allocate() made. */
 void kv_release(struct kv *kv);
 

@@ -1,40 +1,29 @@
 /* span.c - see span.h. */
 #include "model/span.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
 #include "base/log.h"
-#include "ggml-backend.h"
-#include "ggml.h"
-#include "model/kv.h"
-#include "model/plan.h"
+#include "base/mem.h"
+#include "crypto/digest.h"
+#include "model/part.h"
 #include "model/proof.h"
-#include "model/weights.h"
+#include "model/split.h"
 
 #define PROOF_POSITIONS 70 /* of the self-proof: past every tile in ggml's kernels (up to 64 rows) */
 #define PROOF_SINGLES 12   /* of them computed one at a time */
 
 struct span {
-    struct engine *engine;
-    const struct model_file *file;
+    struct engine *engine; /* the first of its devices */
     const struct hparams *hparams;
     uint32_t begin, end;
     enum corolla_kv kv_type;
     uint64_t kv_budget, kv_used; /* bytes; kv_used is atomic: sessions open and close while others compute */
-    struct weights *weights;
-    struct block_weights *blocks; /* [end - begin] */
-    struct ggml_tensor *rope_freqs;
-    struct plan *plan;
+    uint32_t n_parts;
+    struct part *parts[ENGINE_DEVICES_MAX];
     bool exact;
-    struct {              /* where inputs are made, BATCH_ROWS_MAX rows */
-        int64_t *index;   /* [rows * kv_dim] */
-        uint16_t *mask;   /* [rows * window], grown with the window */
-        size_t mask_size; /* elements */
-        int32_t position[BATCH_ROWS_MAX];
-    } scratch;
 };
 
 uint32_t span_begin(const struct span *s) { return s->begin; }
@@ -45,10 +34,31 @@ struct engine *span_engine(const struct span *s) {
     return s->engine;
 }
 enum corolla_kv span_kv_type(const struct span *s) { return s->kv_type; }
+bool span_flash(const struct span *s) { return engine_fast(s->engine) || s->kv_type == COROLLA_KV_Q8_0; }
+uint32_t span_parts(const struct span *s, struct part *const **out) {
+    *out = s->parts;
+    return s->n_parts;
+}
 
 /* Which kernel a weight type gets follows from the engine's class, since every node of a class proves the same; so the class
- * and the KV type name the arithmetic, whatever blocks a server holds. */
-uint64_t span_arithmetic_class(const struct span *s) { return engine_class(s->engine) ^ ((uint64_t)s->kv_type * 0x9e3779b97f4a7c15ull); }
+ * and the KV type name the arithmetic, whatever blocks a server holds. Devices of several classes agree only with the same cuts. */
+uint64_t span_arithmetic_class(const struct span *s) {
+    uint64_t class = engine_class(part_engine(s->parts[0]));
+    uint8_t text[ENGINE_DEVICES_MAX * 16], digest[DIGEST_SIZE];
+    bool mixed = false;
+    for (uint32_t i = 0; i < s->n_parts; i++) {
+        uint64_t of_part = engine_class(part_engine(s->parts[i]));
+        mixed = mixed || of_part != class;
+        le64_put(text + 16 * i, of_part);
+        le32_put(text + 16 * i + 8, part_begin(s->parts[i]));
+        le32_put(text + 16 * i + 12, part_end(s->parts[i]));
+    }
+    if (mixed) {
+        digest_once(text, 16 * s->n_parts, digest);
+        class = le64_get(digest);
+    }
+    return class ^ ((uint64_t)s->kv_type * 0x9e3779b97f4a7c15ull);
+}
 
 /* ---- KV budget ------------------------------------------------------------------------------------------------- */
 
@@ -100,79 +110,15 @@ static enum corolla_status check_batch(const struct batch_item *items, uint32_t 
     return COROLLA_OK;
 }
 
-static enum corolla_status reserve_mask(struct span *s, size_t size, struct corolla_error *err) {
-    if (size <= s->scratch.mask_size) return COROLLA_OK;
-    uint16_t *mask = realloc(s->scratch.mask, size * sizeof *mask);
-    if (!mask) return err_set(err, COROLLA_NOMEM, "out of memory");
-    s->scratch.mask = mask;
-    s->scratch.mask_size = size;
-    return COROLLA_OK;
-}
-
-/* 0 where row i sees a position, minus infinity elsewhere: what is behind the row, and what left its sliding window. */
-static void fill_mask(const struct hparams *h, const struct batch_item *it, uint32_t window, uint16_t *mask) {
-    const uint16_t hidden = ggml_fp32_to_fp16(-INFINITY);
-    for (uint32_t i = 0; i < it->n; i++) {
-        uint32_t position = it->position + i, first = h->n_window && position >= h->n_window ? position + 1 - h->n_window : 0;
-        for (uint32_t j = 0; j < window; j++) mask[(size_t)i * window + j] = j >= first && j <= position ? 0 : hidden;
-    }
-}
-
-static enum corolla_status set_item(struct span *s, const struct batch_item *it, const struct graph_item *g, struct corolla_error *err) {
-    uint32_t kv_dim = s->hparams->n_head_kv * s->hparams->head_dim;
-    int64_t *index = s->scratch.index;
-    for (uint32_t i = 0; i < it->n; i++) index[i] = it->position + i;
-    ggml_backend_tensor_set(g->k_index, index, 0, it->n * sizeof *index);
-    if (g->v_index) {
-        for (uint32_t i = 0; i < it->n; i++)
-            for (uint32_t d = 0; d < kv_dim; d++) index[(size_t)i * kv_dim + d] = (int64_t)d * it->kv->capacity + it->position + i;
-        ggml_backend_tensor_set(g->v_index, index, 0, (size_t)it->n * kv_dim * sizeof *index);
-    }
-    size_t n_mask = (size_t)it->n * g->window;
-    enum corolla_status status = reserve_mask(s, n_mask, err);
-    if (status) return status;
-    fill_mask(s->hparams, it, g->window, s->scratch.mask);
-    ggml_backend_tensor_set(g->mask, s->scratch.mask, 0, n_mask * sizeof *s->scratch.mask);
-    return COROLLA_OK;
-}
-
-static enum corolla_status run(struct span *s, struct graph *g, const struct batch_item *items, struct corolla_error *err) {
-    size_t row = s->hparams->n_embd * sizeof(float), at = 0;
-    for (uint32_t i = 0; i < g->n_items; i++) {
-        kv_clean(items[i].kv, g->items[i].window);
-        enum corolla_status status = set_item(s, &items[i], &g->items[i], err);
-        if (status) return status;
-        for (uint32_t j = 0; j < items[i].n; j++) s->scratch.position[at + j] = (int32_t)(items[i].position + j);
-        ggml_backend_tensor_set(g->in, items[i].in, at * row, items[i].n * row);
-        at += items[i].n;
-    }
-    ggml_backend_tensor_set(g->position, s->scratch.position, 0, g->n_rows * sizeof(int32_t));
-    for (uint32_t i = 0; i < g->n_items; i++) items[i].kv->length = items[i].position; /* what follows is overwritten from here on */
-    enum corolla_status status = engine_compute(s->engine, g->cgraph, err);
-    at = 0;
-    for (uint32_t i = 0; i < g->n_items && !status; i++) {
-        ggml_backend_tensor_get(g->out, items[i].out, at * row, items[i].n * row);
-        at += items[i].n;
-        items[i].kv->length = items[i].position + items[i].n;
-    }
-    return status;
-}
-
 enum corolla_status span_forward(struct span *s, const struct batch_item *items, uint32_t n_items, struct corolla_error *err) {
     enum corolla_status status = check_batch(items, n_items, err);
     if (status) return status;
-    struct graph_item shapes[BATCH_ITEMS_MAX];
-    struct graph *graph;
-    for (uint32_t i = 0; i < n_items; i++)
-        shapes[i] = (struct graph_item){.kv = items[i].kv, .n = items[i].n, .window = kv_window(items[i].position + items[i].n)};
-    uint32_t first = items[0].kv->begin;
-    struct graph_config config = {.hparams = s->hparams,
-                                  .blocks = s->blocks + (first - s->begin),
-                                  .n_blocks = items[0].kv->end - first,
-                                  .rope_freqs = s->rope_freqs,
-                                  .flash = engine_fast(s->engine)};
-    status = plan_graph(s->plan, &config, shapes, n_items, &graph, err);
-    return status ? status : run(s, graph, items, err);
+    for (uint32_t i = 0; i < n_items; i++) items[i].kv->length = items[i].position; /* what follows is overwritten from here on */
+    for (uint32_t i = 0; i < s->n_parts && !status; i++)
+        if (part_begin(s->parts[i]) < items[0].kv->end && part_end(s->parts[i]) > items[0].kv->begin)
+            status = part_forward(s->parts[i], items, n_items, err);
+    for (uint32_t i = 0; i < n_items && !status; i++) items[i].kv->length = items[i].position + items[i].n;
+    return status;
 }
 
 /* ---- self-proof ------------------------------------------------------------------------------------------------ */
@@ -203,26 +149,22 @@ static bool prove_block(struct span *s, uint32_t block, const float *x, float *w
     return good;
 }
 
-static bool same_types(const struct block_weights *a, const struct block_weights *b) {
-    for (size_t i = 0; i < BLOCK_TENSOR_COUNT; i++)
-        if (!a->t[i] != !b->t[i] || (a->t[i] && a->t[i]->type != b->t[i]->type)) return false;
-    return true;
-}
-
-/* Proves one block of each combination of weight types in the span. */
+/* Proves one block of each combination of weight types on each device. */
 static enum corolla_status prove(struct span *s, struct corolla_error *err) {
     size_t n = (size_t)s->hparams->n_embd * PROOF_POSITIONS;
     float *x = malloc(3 * n * sizeof(float));
     if (!x) return err_set(err, COROLLA_NOMEM, "out of memory");
     proof_random(3, x, n);
-    s->exact = !engine_fast(s->engine);
-    for (uint32_t i = 0; i < s->end - s->begin && s->exact; i++) {
-        bool seen = false;
-        for (uint32_t j = 0; j < i && !seen; j++) seen = same_types(&s->blocks[i], &s->blocks[j]);
-        if (!seen && !prove_block(s, s->begin + i, x, x + n, x + 2 * n)) {
-            log_warn("not exact block=%u weights=%s reason=\"one row and many rows give different bits on this device\"", s->begin + i,
-                     ggml_type_name(s->blocks[i].t[BLOCK_ATTN_Q]->type));
-            s->exact = false;
+    s->exact = !span_flash(s);
+    for (uint32_t p = 0; p < s->n_parts; p++) {
+        const struct part *part = s->parts[p];
+        for (uint32_t i = part_begin(part); i < part_end(part) && s->exact; i++) {
+            bool seen = false;
+            for (uint32_t j = part_begin(part); j < i && !seen; j++) seen = part_same_types(part, i, j);
+            if (!seen && !prove_block(s, i, x, x + n, x + 2 * n)) {
+                log_warn("not exact block=%u reason=\"one row and many rows give different bits on this device\"", i);
+                s->exact = false;
+            }
         }
     }
     free(x);
@@ -231,28 +173,15 @@ static enum corolla_status prove(struct span *s, struct corolla_error *err) {
 
 /* ---- loading --------------------------------------------------------------------------------------------------- */
 
-static enum corolla_status load_weights(struct span *s, struct corolla_error *err) {
-    uint32_t n_blocks = s->end - s->begin;
-    size_t n = 0;
-    struct weights_request *requests = calloc((size_t)n_blocks * BLOCK_TENSOR_COUNT + 1, sizeof *requests);
-    s->blocks = calloc(n_blocks, sizeof *s->blocks);
-    if (!requests || !s->blocks) {
-        free(requests);
-        return err_set(err, COROLLA_NOMEM, "out of memory");
+static enum corolla_status load_parts(struct span *s, const struct model_file *file, uint64_t kv_planned, struct corolla_error *err) {
+    struct split split;
+    enum corolla_status status = split_blocks(&split, s->engine, file, s->begin, s->end, kv_planned, err);
+    for (uint32_t i = 0; i < split.n && !status; i++) {
+        struct part_config config = {
+            .engine = split.engines[i], .file = file, .begin = split.begins[i], .end = split.begins[i + 1], .flash = span_flash(s)};
+        status = part_load(&s->parts[i], &config, err);
+        s->n_parts += !status;
     }
-    for (uint32_t i = 0; i < n_blocks; i++) {
-        for (size_t role = 0; role < BLOCK_TENSOR_COUNT; role++) {
-            struct weights_request *r = &requests[n++];
-            arch_block_tensor_name((enum block_tensor)role, s->begin + i, r->name);
-            r->out = &s->blocks[i].t[role];
-            const struct model_tensor *t = model_file_find(s->file, r->name);
-            r->matrix = t && t->n_dims == 2;
-        }
-    }
-    strcpy(requests[n].name, arch_global_tensor_name(GLOBAL_ROPE_FREQS));
-    requests[n++].out = &s->rope_freqs;
-    enum corolla_status status = weights_load(&s->weights, s->engine, s->file, requests, n, err);
-    free(requests);
     return status;
 }
 
@@ -261,18 +190,18 @@ enum corolla_status span_load(struct span **out, struct engine *engine, const st
     const struct hparams *h = model_file_hparams(file);
     if (config->begin >= config->end || config->end > h->n_blocks)
         return err_set(err, COROLLA_INVALID, "blocks %u:%u are not a part of the model's 0:%u", config->begin, config->end, h->n_blocks);
+    if (config->kv == COROLLA_KV_Q8_0 && h->head_dim % 32 != 0)
+        return err_set(err, COROLLA_UNSUPPORTED, "a KV cache in q8_0 needs heads of a multiple of 32, this model's are %u wide",
+                       h->head_dim);
     struct span *s = calloc(1, sizeof *s);
     if (!s) return err_set(err, COROLLA_NOMEM, "out of memory");
     s->engine = engine;
-    s->file = file;
     s->hparams = h;
     s->begin = config->begin;
     s->end = config->end;
     s->kv_type = config->kv;
     s->kv_budget = config->kv_bytes;
-    s->scratch.index = malloc((size_t)BATCH_ROWS_MAX * h->n_head_kv * h->head_dim * sizeof *s->scratch.index);
-    enum corolla_status status = s->scratch.index ? load_weights(s, err) : err_set(err, COROLLA_NOMEM, "out of memory");
-    if (!status) status = plan_new(&s->plan, engine, err);
+    enum corolla_status status = load_parts(s, file, config->kv_planned ? config->kv_planned : config->kv_bytes, err);
     if (!status) status = prove(s, err);
     if (status)
         span_free(s);
@@ -283,10 +212,6 @@ enum corolla_status span_load(struct span **out, struct engine *engine, const st
 
 void span_free(struct span *s) {
     if (!s) return;
-    plan_free(s->plan);
-    weights_free(s->weights);
-    free(s->blocks);
-    free(s->scratch.index);
-    free(s->scratch.mask);
+    for (uint32_t i = 0; i < s->n_parts; i++) part_free(s->parts[i]);
     free(s);
 }

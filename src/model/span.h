@@ -2,7 +2,7 @@
  *
  * A batch is a list of items, one per session: rows at consecutive positions of its KV. The big matrices see all rows at once;
  * attention runs per item over that item's own cache, whose rows stand in logical order, so an item's bits do not depend on
- * the others. One thread at a time per engine.
+ * the others. A span may lie on several devices, a part of its blocks on each (part.h). One thread at a time per engine.
  */
 #ifndef COROLLA_MODEL_SPAN_H
 #define COROLLA_MODEL_SPAN_H
@@ -14,14 +14,17 @@
 #define BATCH_ITEMS_MAX 64
 
 struct span;
+struct part;
 struct kv;
 
 struct span_config {
     uint32_t begin, end;
     enum corolla_kv kv;
-    uint64_t kv_bytes; /* budget of all KV caches together */
+    uint64_t kv_bytes;   /* budget of all KV caches together */
+    uint64_t kv_planned; /* of it, what each device keeps room for its blocks' part of; 0: all */
 };
-/* Maps or copies the weights of [begin, end), proves the arithmetic. The file must outlive the span. */
+/* Maps or copies the weights of [begin, end), on the engine's devices as split.h says, proves the arithmetic. The file must outlive the
+ * span. */
 enum corolla_status span_load(struct span **out_span, struct engine *engine, const struct model_file *file,
                               const struct span_config *config, struct corolla_error *err);
 void span_free(struct span *span);
@@ -33,6 +36,10 @@ uint64_t span_arithmetic_class(const struct span *span);
 const struct hparams *span_hparams(const struct span *span);
 struct engine *span_engine(const struct span *span);
 enum corolla_kv span_kv_type(const struct span *span);
+/* Attention by the fused kernel, not exact: with fast engines, and for KV that only it can read. */
+bool span_flash(const struct span *span);
+/* On each device that has blocks of it, in order; how many. */
+uint32_t span_parts(const struct span *span, struct part *const **out_parts);
 
 /* KV caches. Bytes of one token over all blocks of the span; a cache is counted in whole pads of KV_PAD tokens. */
 #define KV_PAD 64 /* a multiple of every vector width that ggml sums with */

@@ -17,7 +17,7 @@ static uint64_t rows_bytes(const struct hparams *hparams, uint64_t tokens) { ret
 /* What blocks [begin, end) need, as the loader will have it. */
 static struct memory_plan plan_of(const struct host_config *config, uint32_t begin, uint32_t end) {
     const struct hparams *hp = model_file_hparams(config->file);
-    uint64_t available = memory_available();
+    uint64_t available = memory_available() + engine_own_memory(config->engine);
     if (config->memory_max > 0 && config->memory_max < available) available = config->memory_max;
     return (struct memory_plan){.available = available,
                                 .weights = memory_of_weights(config->file, begin, end),

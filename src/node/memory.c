@@ -40,14 +40,7 @@ uint64_t memory_available(void) {
 
 uint64_t memory_of_weights(const struct model_file *file, uint32_t begin, uint32_t end) {
     uint64_t bytes = 0;
-    for (uint32_t block = begin; block < end; block++) {
-        for (unsigned role = 0; role < BLOCK_TENSOR_COUNT; role++) {
-            char name[TENSOR_NAME_SIZE];
-            arch_block_tensor_name((enum block_tensor)role, block, name);
-            const struct model_tensor *tensor = model_file_find(file, name);
-            if (tensor) bytes += tensor->size;
-        }
-    }
+    for (uint32_t block = begin; block < end; block++) bytes += model_file_block_bytes(file, block);
     return bytes;
 }
 

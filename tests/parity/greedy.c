@@ -80,7 +80,7 @@ void greedy_compare(const char *path, uint32_t n_prompts, float margin) {
     uint32_t same = 0, close = 0;
     struct chain chain;
     struct text *texts = calloc(n_prompts, sizeof *texts);
-    struct oracle *oracle = oracle_open(path, 256, false);
+    struct oracle *oracle = oracle_open(path, 256, ORACLE_KV_F16);
     assert_true(texts && oracle);
     read_prompts(oracle, texts, n_prompts);
     chain_open(&chain, &(struct chain_config){.path = path, .threads = 1, .kv = COROLLA_KV_F16});

@@ -18,8 +18,9 @@ static void quiet(enum ggml_log_level level, const char *text, void *user) {
     if (level == GGML_LOG_LEVEL_ERROR) fputs(text, stderr);
 }
 
-struct oracle *oracle_open(const char *path, uint32_t n_ctx, bool kv_f32) {
-    setenv("GGML_CPU_TILED_MM", "0", 1); /* as corolla's engine sets it, so that both take the same kernels */
+struct oracle *oracle_open(const char *path, uint32_t n_ctx, enum oracle_kv kv) {
+    setenv("GGML_CPU_TILED_MM", "0", 1);      /* as corolla's engine sets it, so that both take the same kernels */
+    setenv("LLAMA_ATTN_ROT_DISABLE", "1", 1); /* libllama turns heads before it quantises them */
     llama_log_set(quiet, NULL);
     llama_backend_init();
 
@@ -37,8 +38,8 @@ struct oracle *oracle_open(const char *path, uint32_t n_ctx, bool kv_f32) {
     cp.n_ctx = n_ctx;
     cp.n_batch = cp.n_ubatch = 512;
     cp.n_threads = cp.n_threads_batch = 1;
-    cp.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
-    cp.type_k = cp.type_v = kv_f32 ? GGML_TYPE_F32 : GGML_TYPE_F16;
+    cp.flash_attn_type = kv == ORACLE_KV_Q8_0 ? LLAMA_FLASH_ATTN_TYPE_ENABLED : LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    cp.type_k = cp.type_v = kv == ORACLE_KV_F32 ? GGML_TYPE_F32 : kv == ORACLE_KV_Q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
     cp.no_perf = true;
     o->context = llama_init_from_model(o->model, cp);
     if (!o->context) {

@@ -1,5 +1,5 @@
-/* oracle.h - libllama's own decoding of a GGUF file, to which corolla's is compared: no flash attention, plain buffers, one
- * thread. Nothing of corolla is in it. */
+/* oracle.h - libllama's own decoding of a GGUF file, to which corolla's is compared: no flash attention unless the cache needs it, plain
+ * buffers, one thread. Nothing of corolla is in it. */
 #ifndef COROLLA_TESTS_ORACLE_H
 #define COROLLA_TESTS_ORACLE_H
 
@@ -7,9 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum oracle_kv { ORACLE_KV_F16, ORACLE_KV_F32, ORACLE_KV_Q8_0 };
+
 struct oracle;
 /* NULL, and the reason on stderr, when libllama does not load the file. */
-struct oracle *oracle_open(const char *path, uint32_t n_ctx, bool kv_f32);
+struct oracle *oracle_open(const char *path, uint32_t n_ctx, enum oracle_kv kv);
 void oracle_close(struct oracle *oracle);
 uint32_t oracle_n_vocab(const struct oracle *oracle);
 

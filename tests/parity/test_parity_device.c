@@ -20,6 +20,7 @@
 #include <ggml-backend.h>
 #include <ggml-rpc.h>
 
+#include "model/part.h"
 #include "support/chain.h"
 #include "support/scratch.h"
 #include "support/tiny.h"
@@ -163,6 +164,65 @@ static void sessions_on_it_fork_roll_back_and_continue_each_other(void **state) 
     corolla_model_close(model);
 }
 
+/* Rows that are not computed in place. */
+static void forward_apart(struct chain *chain, float *out) {
+    float in[20 * 256];
+    struct kv *kv;
+    struct span *span = chain->spans[0];
+    for (size_t i = 0; i < sizeof in / sizeof in[0]; i++) in[i] = (float)(i * 37 % 101) / 50 - 1;
+    assert_int_equal(chain->n_embd, 256);
+    assert_int_equal(kv_open(&kv, span, span_begin(span), span_end(span), 32, NULL), COROLLA_OK);
+    assert_int_equal(span_forward(span, &(struct batch_item){.kv = kv, .n = 20, .in = in, .out = out}, 1, NULL), COROLLA_OK);
+    kv_close(kv);
+}
+
+/* A block of this model is 2.25 MiB, its KV a quarter more. */
+static void blocks_lie_on_several_devices_and_what_has_no_room_on_the_processor(void **state) {
+    (void)state;
+    const struct {
+        const char *format;
+        uint32_t n_parts, ends[3];
+    } lists[] = {{"%s=3,%s=6", 3, {1, 3, 5}}, {"%s=6", 2, {2, 5}}, {"%s=1", 1, {5}}, {"%s=16,%s=24", 2, {2, 5}}, {"CPU=8,%s=8", 2, {3, 5}}};
+    struct tiny_config config;
+    tiny_config_default(&config, "qwen2");
+    const char *path = scratch_file("several.gguf");
+    assert_true(tiny_write(&config, path));
+    struct corolla_model *model;
+    assert_int_equal(corolla_model_open(&model, path, NULL, NULL, NULL), COROLLA_OK);
+    float *rows = calloc(2 * 24 * (size_t)config.n_embd, sizeof *rows), *more = rows + 24 * (size_t)config.n_embd;
+    uint32_t n = run_sessions(model, NULL, rows);
+    float apart[2][20 * 256];
+    struct chain chain;
+    chain_open(&chain, &(struct chain_config){.path = path, .threads = 1});
+    forward_apart(&chain, apart[0]);
+    chain_close(&chain);
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        char list[128];
+        snprintf(list, sizeof list, lists[i].format, device, device);
+        assert_int_equal(run_sessions(model, list, more), n);
+        assert_memory_equal(rows, more, n * sizeof *rows);
+        chain_open(&chain, &(struct chain_config){.path = path, .threads = 1, .device = list, .kv_tokens = config.n_ctx});
+        struct part *const *parts;
+        assert_int_equal(span_parts(chain.spans[0], &parts), lists[i].n_parts);
+        for (uint32_t p = 0; p < lists[i].n_parts; p++) assert_int_equal(part_end(parts[p]), lists[i].ends[p]);
+        assert_true(chain_exact(&chain));
+        forward_apart(&chain, apart[1]);
+        assert_memory_equal(apart[0], apart[1], sizeof apart[0]);
+        chain_close(&chain);
+    }
+    free(rows);
+    corolla_model_close(model);
+}
+
+static void lists_of_devices_that_cannot_be_are_refused(void **state) {
+    (void)state;
+    static const char *const wrong[] = {",", "CPU,,CPU", "CPU=", "CPU=0", "CPU=4G", "CPU=-1", "=5", "CPU,CPU,CPU,CPU,CPU,CPU,CPU,CPU,CPU"};
+    struct corolla_error err;
+    struct engine *engine;
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_int_equal(engine_new(&engine, &(struct engine_config){.device = wrong[i], .threads = 1}, &err), COROLLA_INVALID);
+}
+
 static void a_device_that_is_not_there_is_named_with_those_that_are(void **state) {
     (void)state;
     struct corolla_error err;
@@ -180,6 +240,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_device_with_memory_of_its_own_gives_the_same_bits),
         cmocka_unit_test(sessions_on_it_fork_roll_back_and_continue_each_other),
+        cmocka_unit_test(blocks_lie_on_several_devices_and_what_has_no_room_on_the_processor),
+        cmocka_unit_test(lists_of_devices_that_cannot_be_are_refused),
         cmocka_unit_test(a_device_that_is_not_there_is_named_with_those_that_are),
     };
     return cmocka_run_group_tests(tests, start_server, stop_server);

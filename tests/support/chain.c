@@ -20,6 +20,7 @@ static struct span *load_span(struct chain *c, const struct chain_config *config
     struct corolla_error err;
     struct span_config sc = {.begin = begin, .end = end, .kv = config->kv, .kv_bytes = 1u << 30};
     struct span *span = NULL;
+    if (config->kv_tokens) sc.kv_planned = span_kv_bytes(model_file_hparams(c->file), end - begin, config->kv, config->kv_tokens);
     must(span_load(&span, c->engine, c->file, &sc, &err), &err, "span_load");
     return span;
 }

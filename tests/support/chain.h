@@ -31,6 +31,7 @@ struct chain_config {
     const uint32_t *cuts;
     uint32_t n_cuts, threads;
     enum corolla_kv kv;
+    uint32_t kv_tokens; /* that devices keep room for; 0: 1 GiB */
     const char *device; /* NULL: CPU */
 };
 void chain_open(struct chain *chain, const struct chain_config *config);

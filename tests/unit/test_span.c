@@ -134,11 +134,26 @@ static void spans_and_tokens_outside_of_the_model_are_refused(void **state) {
     free(row);
 }
 
+static void a_cache_in_q8_0_is_not_for_all_heads(void **state) {
+    struct tiny_config c;
+    struct corolla_error err;
+    struct chain narrow;
+    struct span *none = NULL;
+    (void)state;
+    tiny_config_default(&c, "llama");
+    c.head_dim = 48;
+    assert_true(tiny_write(&c, scratch_file("narrow.gguf")));
+    chain_open(&narrow, &(struct chain_config){.path = scratch_file("narrow.gguf"), .threads = 1});
+    struct span_config sc = {.end = 1, .kv = COROLLA_KV_Q8_0, .kv_bytes = 1 << 20};
+    assert_int_equal(span_load(&none, narrow.engine, narrow.file, &sc, &err), COROLLA_UNSUPPORTED);
+    chain_close(&narrow);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_outside_of_the_span_are_not_served),         cmocka_unit_test(a_full_pool_refuses_and_takes_back),
         cmocka_unit_test(steps_that_do_not_fit_leave_the_session_as_it_was), cmocka_unit_test(a_session_stands_once_in_a_batch),
-        cmocka_unit_test(spans_and_tokens_outside_of_the_model_are_refused),
+        cmocka_unit_test(spans_and_tokens_outside_of_the_model_are_refused), cmocka_unit_test(a_cache_in_q8_0_is_not_for_all_heads),
     };
     int failed = cmocka_run_group_tests(tests, setup, teardown);
     scratch_remove();
