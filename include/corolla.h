@@ -348,6 +348,7 @@ struct corolla_server_config {
     size_t n_announces;
     uint32_t threads;      /* compute threads; 0: one per core */
     uint32_t cache_tokens; /* KV budget in tokens; 0: 16,384, or what memory allows */
+    uint64_t swap_bytes;   /* of a file in home where idle sessions go when others need their memory; 0: none */
     enum corolla_kv kv;
     bool fast;
     const char *device;
@@ -385,6 +386,8 @@ struct corolla_histogram {
 struct corolla_server_stats {                      /* since the server started; what is marked now: at this moment */
     uint32_t begin, end, sessions, clients, steps; /* now: the span; who has sessions; steps that wait or compute */
     uint64_t cache_tokens, cache_tokens_left;      /* now: KV */
+    uint32_t swapped;                              /* now: idle sessions that are on disk */
+    uint64_t swaps;                                /* of idle sessions, back into memory */
     uint64_t sessions_opened, decode_rows, prefill_rows, replayed_rows;
     uint64_t bytes_received, bytes_sent;     /* by all links, TLS included */
     uint64_t failures[COROLLA_STATUS_COUNT]; /* told to clients: refused openings, and steps that failed */

@@ -88,6 +88,18 @@ bool row_log_copy(struct row_log *to, struct row_log *from, uint32_t begin, uint
     return ok;
 }
 
+void row_log_clear(struct row_log *log) {
+    pthread_mutex_lock(&log->lock);
+    for (size_t i = 0; i < n_pages(log->max_rows); i++) {
+        free(log->pages[i]);
+        log->pages[i] = NULL;
+    }
+    log->length = 0;
+    pthread_mutex_unlock(&log->lock);
+}
+
+size_t row_log_row_size(const struct row_log *log) { return log->row_size; }
+
 uint32_t row_log_length(struct row_log *log) {
     pthread_mutex_lock(&log->lock);
     uint32_t length = log->length;

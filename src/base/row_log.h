@@ -24,6 +24,9 @@ bool row_log_get(struct row_log *log, uint32_t position, uint32_t n, void *out_r
 /* Makes the rows [begin, end) of `to` those of `from`, or what there is of them; `to` then ends there. False: no memory, or `to` does not
  * reach to begin; it is then shorter. */
 bool row_log_copy(struct row_log *to, struct row_log *from, uint32_t begin, uint32_t end);
+/* Drops all rows and gives their memory back. */
+void row_log_clear(struct row_log *log);
+size_t row_log_row_size(const struct row_log *log);
 /* Rows that are kept, from position 0. */
 uint32_t row_log_length(struct row_log *log);
 

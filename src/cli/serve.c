@@ -33,6 +33,7 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--device", OPTION_TEXT, &s->config.device, 0, 0, "NAME[=MIB],...",
          "ggml devices, or rpc:HOST:PORT of ggml's RPC server; MIB: of its memory (CPU)"},
         {"--cache-tokens", OPTION_U32, &s->config.cache_tokens, 1, 1e9, "N", "KV cache of all sessions together, in tokens (16384)"},
+        {"--swap", OPTION_SIZE, &s->config.swap_bytes, 0, 0, "SIZE", "on disk, for idle sessions when others need their memory (none)"},
         {"--kv-type", OPTION_CHOICE, &s->kv, 0, 0, "f16|f32|q8_0", "KV cache; q8_0 is small and not exact (f16)"},
         {"--public-name", OPTION_TEXT, &s->config.name, 0, 0, "NAME", "how the server is shown to others"},
         {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE",

@@ -336,6 +336,14 @@ static enum corolla_status try_once(struct recovery *r, bool timed_out, bool aga
     return rebuild(remote, r->run, err);
 }
 
+/* A hop could not take a step right now: to ask again at once is of no use. */
+static bool step_busy(const struct remote *remote) {
+    pthread_mutex_lock(&remote->peers->lock);
+    bool busy = remote->failed && remote->error.status == COROLLA_BUSY;
+    pthread_mutex_unlock(&remote->peers->lock);
+    return busy;
+}
+
 static bool is_fatal(const struct remote *remote) {
     pthread_mutex_lock(&remote->peers->lock);
     bool fatal = remote->failed && remote->fatal;
@@ -355,6 +363,7 @@ enum corolla_status recover(struct remote *remote, const struct session_run *run
         enum corolla_status status = try_once(&r, timed_out, again, &error);
         if (status == COROLLA_OK) break;
         timed_out = status == COROLLA_TIMEOUT;
+        if (step_busy(remote)) peers_pause(remote->peers, BUSY_MS);
         if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || status == COROLLA_REFUSED || is_fatal(remote)) {
             *err = error;
             return status;

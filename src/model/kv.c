@@ -121,6 +121,55 @@ enum corolla_status kv_copy(struct kv *to, const struct kv *from, uint32_t begin
     return COROLLA_OK;
 }
 
+/* ---- to a file and back ---------------------------------------------------------------------------------------- */
+
+static const struct ggml_tensor *widest(const struct kv *kv) { return kv->k[0]; } /* K and V of all blocks have rows of one size */
+
+uint64_t kv_saved_bytes(const struct kv *kv, uint32_t n) { return 2ull * (kv->end - kv->begin) * n * widest(kv)->nb[1]; }
+
+/* The first n positions of a tensor and the bytes in which they lie behind each other. */
+static void gather(struct ggml_tensor *t, bool whole_rows, uint32_t n, uint8_t *bytes, bool back) {
+    size_t size = size_of(t, whole_rows, n);
+    int64_t rows = whole_rows ? 1 : t->ne[1];
+    for (int64_t row = 0; row < rows; row++) {
+        if (back)
+            ggml_backend_tensor_set(t, bytes + (size_t)row * size, (size_t)row * t->nb[1], size);
+        else
+            ggml_backend_tensor_get(t, bytes + (size_t)row * size, (size_t)row * t->nb[1], size);
+    }
+}
+
+static enum corolla_status stream(const struct kv *kv, uint32_t n, bool back, kv_stream_fn fn, void *user, struct corolla_error *err) {
+    size_t size = n * widest(kv)->nb[1];
+    uint8_t *bytes = malloc(size + 1);
+    if (!bytes) return err_set(err, COROLLA_NOMEM, "out of memory to move a cache");
+    bool good = true, flash = span_flash(kv->span);
+    for (uint32_t i = 0; i < 2 * (kv->end - kv->begin) && good; i++) {
+        struct ggml_tensor *t = i % 2 ? kv->v[i / 2] : kv->k[i / 2];
+        bool whole_rows = i % 2 == 0 || flash;
+        if (!back) gather(t, whole_rows, n, bytes, false);
+        good = fn(user, bytes, size);
+        if (back && good) gather(t, whole_rows, n, bytes, true);
+    }
+    free(bytes);
+    return good ? COROLLA_OK : err_set(err, COROLLA_IO, "a cache could not be %s", back ? "read back" : "written");
+}
+
+enum corolla_status kv_save(const struct kv *kv, uint32_t n, kv_stream_fn write, void *user, struct corolla_error *err) {
+    return stream(kv, n, false, write, user, err);
+}
+
+enum corolla_status kv_restore(struct kv *kv, uint32_t n, kv_stream_fn read, void *user, struct corolla_error *err) {
+    enum corolla_status status = stream(kv, n, true, read, user, err);
+    if (status) return status;
+    kv->length = n;
+    for (uint32_t p = 0; p < kv->n_pieces; p++)
+        if (kv->pieces[p].clean < n) kv->pieces[p].clean = n;
+    return COROLLA_OK;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
 enum corolla_status kv_allocate(struct kv **out, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens,
                                 struct corolla_error *err) {
     static uint64_t serial;
@@ -150,3 +199,4 @@ void kv_release(struct kv *kv) {
 
 uint32_t kv_length(const struct kv *kv) { return kv->length; }
 uint32_t kv_max(const struct kv *kv) { return kv->max_tokens; }
+uint64_t kv_bytes(const struct kv *kv) { return kv->bytes; }

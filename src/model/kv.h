@@ -28,6 +28,7 @@ struct kv {
     uint32_t begin, end; /* blocks of the model */
     uint32_t length, max_tokens, capacity;
     uint64_t bytes;
+    bool counted;    /* in the budget */
     uint64_t serial; /* never used twice in a process, unlike the address */
     uint32_t n_pieces;
     struct kv_piece pieces[ENGINE_DEVICES_MAX];

@@ -62,9 +62,13 @@ uint64_t span_arithmetic_class(const struct span *s) {
 
 /* ---- KV budget ------------------------------------------------------------------------------------------------- */
 
+uint64_t span_kv_bytes_left(const struct span *s) {
+    uint64_t used = __atomic_load_n(&s->kv_used, __ATOMIC_RELAXED);
+    return used >= s->kv_budget ? 0 : s->kv_budget - used;
+}
+
 uint64_t span_kv_tokens_left(const struct span *s) {
-    uint64_t used = __atomic_load_n(&s->kv_used, __ATOMIC_RELAXED), pad = span_kv_bytes(s->hparams, s->end - s->begin, s->kv_type, KV_PAD);
-    return used >= s->kv_budget ? 0 : (s->kv_budget - used) / pad * KV_PAD;
+    return span_kv_bytes_left(s) / span_kv_bytes(s->hparams, s->end - s->begin, s->kv_type, KV_PAD) * KV_PAD;
 }
 
 enum corolla_status kv_open(struct kv **out, struct span *s, uint32_t begin, uint32_t end, uint32_t max_tokens, struct corolla_error *err) {
@@ -78,13 +82,26 @@ enum corolla_status kv_open(struct kv **out, struct span *s, uint32_t begin, uin
                        max_tokens, (unsigned long long)span_kv_tokens_left(s));
     }
     enum corolla_status status = kv_allocate(out, s, begin, end, max_tokens, err);
-    if (status) __atomic_sub_fetch(&s->kv_used, bytes, __ATOMIC_RELAXED);
+    if (status)
+        __atomic_sub_fetch(&s->kv_used, bytes, __ATOMIC_RELAXED);
+    else
+        (*out)->counted = true;
     return status;
+}
+
+void kv_uncount(struct kv *kv) {
+    if (kv->counted) __atomic_sub_fetch(&kv->span->kv_used, kv->bytes, __ATOMIC_RELAXED);
+    kv->counted = false;
+}
+
+void kv_count(struct kv *kv) {
+    if (!kv->counted) __atomic_add_fetch(&kv->span->kv_used, kv->bytes, __ATOMIC_RELAXED);
+    kv->counted = true;
 }
 
 void kv_close(struct kv *kv) {
     if (!kv) return;
-    __atomic_sub_fetch(&kv->span->kv_used, kv->bytes, __ATOMIC_RELAXED);
+    kv_uncount(kv);
     kv_release(kv);
 }
 

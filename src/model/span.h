@@ -45,6 +45,7 @@ uint32_t span_parts(const struct span *span, struct part *const **out_parts);
 #define KV_PAD 64 /* a multiple of every vector width that ggml sums with */
 uint64_t span_kv_bytes(const struct hparams *hparams, uint32_t n_blocks, enum corolla_kv kv, uint64_t tokens);
 uint64_t span_kv_tokens_left(const struct span *span);
+uint64_t span_kv_bytes_left(const struct span *span);
 
 /* A cache for the blocks [begin, end) of the span, empty. NO_CACHE when the budget does not hold it. */
 enum corolla_status kv_open(struct kv **out_kv, struct span *span, uint32_t begin, uint32_t end, uint32_t max_tokens,
@@ -55,6 +56,18 @@ uint32_t kv_length(const struct kv *kv); /* positions filled */
  * most to's length, end at most from's length and to's maximum (INVALID). The engine's thread. */
 enum corolla_status kv_copy(struct kv *to, const struct kv *from, uint32_t begin, uint32_t end, struct corolla_error *err);
 uint32_t kv_max(const struct kv *kv);
+uint64_t kv_bytes(const struct kv *kv); /* that it was promised */
+/* Its bytes do not count in the budget any more, or count again, whatever is left. */
+void kv_uncount(struct kv *kv);
+void kv_count(struct kv *kv);
+/* What kv_save() writes of the first n positions. */
+uint64_t kv_saved_bytes(const struct kv *kv, uint32_t n);
+/* Takes or gives the next bytes of a file. */
+typedef bool (*kv_stream_fn)(void *user, void *bytes, size_t size);
+/* Writes the first n positions (at most kv_length), or fills an empty cache of the same blocks and length with them, bit for bit. IO when
+ * the stream fails; a cache that was to be filled is then empty. The engine's thread. */
+enum corolla_status kv_save(const struct kv *kv, uint32_t n, kv_stream_fn write, void *user, struct corolla_error *err);
+enum corolla_status kv_restore(struct kv *kv, uint32_t n, kv_stream_fn read, void *user, struct corolla_error *err);
 
 struct batch_item {
     struct kv *kv;

@@ -87,7 +87,7 @@ void answer_synced(struct node *node, const struct session *session) {
     const struct lane *lane = &session->lane;
     struct msg_synced synced = {.epoch = session->epoch, .length = lane->length, .computed_epoch = lane->epoch};
     memcpy(synced.session, session->id, SESSION_SIZE);
-    if (lane->kept) synced.kept = row_log_length(lane->kept);
+    if (lane->kept) synced.kept = session->swap == SWAP_HERE ? row_log_length(lane->kept) : lane->length;
     tell(node, session->link, session->stream, MSG_SYNCED, msg_synced_encode(&synced, node->header));
 }
 

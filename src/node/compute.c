@@ -18,6 +18,7 @@
 #include "node/rows.h"
 #include "node/schedule.h"
 #include "node/sessions.h"
+#include "node/spool.h"
 
 _Static_assert(SESSIONS_MAX <= SCHEDULE_CLIENTS_MAX, "every session may be of another client, and wait");
 
@@ -68,10 +69,10 @@ static struct step *lane_pop(struct lane *lane) {
     return step;
 }
 
-/* A copy makes a turn of its own, before all rows: it is quick, and somebody waits for it. */
-static bool take_copy(struct compute *c) {
+/* A copy or a swap makes a turn of its own, before all rows: it is quick, and somebody waits for it. */
+static bool take_job(struct compute *c) {
     struct lane *lane = c->ready_first;
-    while (lane && lane->first->n_tokens > 0) lane = lane->next;
+    while (lane && lane->first->kind == STEP_ROWS) lane = lane->next;
     if (!lane) return false;
     c->turn[0] = lane_pop(lane);
     lane->computing = true;
@@ -98,7 +99,7 @@ static uint32_t look(struct compute *c) {
 /* Takes the steps of the next turn out of their lanes; how many. 0: it is held, for *out_hold_us or until more come. */
 static uint32_t take_turn(struct compute *c, uint32_t *out_hold_us) {
     *out_hold_us = 0;
-    if (take_copy(c)) return 1;
+    if (take_job(c)) return 1;
     uint32_t n = look(c);
     uint64_t now_us = clock_us();
     *out_hold_us = schedule_hold_us(&c->schedule, c->candidates, n, now_us);
@@ -152,6 +153,10 @@ static uint32_t have(const struct lane *to, const struct lane *from, uint32_t mo
 static void copy_from_parent(struct step *step) {
     struct lane *to = step->lane;
     const struct lane *from = &step->parent->lane;
+    if (!from->kv || !to->kv) {
+        err_set(&step->error, COROLLA_BUSY, "a session to copy from is not in memory yet: try again");
+        return;
+    }
     if (step->as_far) step->position = have(to, from, step->position);
     if (step->position > from->length || step->shared > to->length || (to->kept && !from->kept)) {
         err_set(&step->error, COROLLA_BAD_POSITION, "the parent holds %u positions and the session %u: %u to %u cannot be copied",
@@ -167,6 +172,7 @@ static void copy_from_parent(struct step *step) {
 /* What must hold before the first row is computed. */
 static bool begin_step(struct compute *c, struct step *step) {
     const struct lane *lane = step->lane;
+    if (!lane->kv) err_set(&step->error, COROLLA_NO_SESSION, "this server has lost the session: open it again");
     if (step->parent) copy_from_parent(step);
     if (step->error.status != COROLLA_OK) return false;
     if (step->position > lane->length) /* a step before it failed */
@@ -267,10 +273,19 @@ static void settle_lane(struct lane *lane, const struct step *step) {
     }
 }
 
+static void do_job(const struct compute *c, struct step *step) {
+    switch (step->kind) {
+    case STEP_COPY: copy_from_parent(step); break;
+    case STEP_SWAP_OUT: spool_out(c->config.spool, step); break;
+    case STEP_SWAP_IN: spool_in(c->config.spool, step); break;
+    case STEP_ROWS: break;
+    }
+}
+
 static void compute_turn(struct compute *c, uint32_t n) {
     uint64_t begin_us = clock_us();
-    if (c->turn[0]->n_tokens == 0) {
-        copy_from_parent(c->turn[0]);
+    if (c->turn[0]->kind != STEP_ROWS) {
+        do_job(c, c->turn[0]);
         return;
     }
     for (uint32_t i = 0; i < n; i++)

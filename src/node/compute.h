@@ -19,7 +19,7 @@
 struct compute;
 
 struct lane {             /* zeroed by its owner, then kv, kept, begin, end and client are set; all else belongs to compute.c */
-    struct kv *kv;        /* of the session; not closed while steps of it are out */
+    struct kv *kv;        /* of the session; not closed while steps of it are out. NULL: it is in the spool */
     struct row_log *kept; /* the output rows of all positions that are filled; NULL: they are not kept */
     uint32_t begin, end;
     uint32_t client;           /* below SCHEDULE_CLIENTS_MAX */
@@ -35,6 +35,7 @@ struct lane {             /* zeroed by its owner, then kv, kept, begin, end and 
 struct compute_config {
     struct span *span;          /* borrowed; nobody else computes on its engine from now on */
     struct net *net;            /* borrowed: bodies go back to its pool */
+    int spool;                  /* where idle sessions go (spool.h); -1: nowhere */
     void (*notify)(void *user); /* compute thread: there is something to collect */
     void *user;
 };

@@ -3,11 +3,13 @@
 
 #include <stdlib.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include "base/err.h"
 #include "base/log.h"
 #include "node/measure_cache.h"
 #include "node/memory.h"
+#include "node/spool.h"
 
 #define CACHE_TOKENS_DEFAULT 16384 /* a few users with some thousand tokens each */
 
@@ -82,6 +84,7 @@ enum corolla_status host_load(struct host **out, const struct host_config *confi
     if (status != COROLLA_OK) return status;
     struct host *host = calloc(1, sizeof *host);
     if (!host) return err_set(err, COROLLA_NOMEM, "out of memory for a server");
+    host->spool = -1;
     struct span_config span = {.begin = config->begin, .end = config->end, .kv = config->kv};
     span.kv_bytes = span_kv_bytes(hp, config->end - config->begin, config->kv, tokens);
     status = span_load(&host->span, config->engine, config->file, &span, err);
@@ -91,7 +94,12 @@ enum corolla_status host_load(struct host **out, const struct host_config *confi
     }
     host->begin = config->begin;
     host->end = config->end;
-    host->rows_bytes_left = rows_bytes(hp, (tokens + KV_PAD - 1) / KV_PAD * KV_PAD);
+    host->rows_bytes_left = (int64_t)rows_bytes(hp, (tokens + KV_PAD - 1) / KV_PAD * KV_PAD);
+    host->spool_max = config->swap_bytes;
+    if (config->swap_bytes > 0 && (host->spool = spool_open(config->home, err)) < 0) {
+        host_free(host);
+        return COROLLA_IO;
+    }
     host->cache_tokens = tokens;
     host->session_tokens_max = hp->n_ctx_train < tokens ? hp->n_ctx_train : tokens;
     host->file = config->file;
@@ -101,7 +109,7 @@ enum corolla_status host_load(struct host **out, const struct host_config *confi
 }
 
 enum corolla_status host_start(struct host *host, struct net *net, void (*notify)(void *user), void *user, struct corolla_error *err) {
-    struct compute_config config = {.span = host->span, .net = net, .notify = notify, .user = user};
+    struct compute_config config = {.span = host->span, .net = net, .spool = host->spool, .notify = notify, .user = user};
     return compute_new(&host->compute, &config, err);
 }
 
@@ -119,5 +127,6 @@ void host_free(struct host *host) {
         measure_cache_write(&host->measure, &key);
     }
     span_free(host->span);
+    if (host->spool >= 0) close(host->spool);
     free(host);
 }

@@ -18,7 +18,9 @@ struct host {
     uint32_t begin, end;
     uint32_t cache_tokens; /* of KV, all sessions together */
     uint32_t session_tokens_max;
-    uint64_t rows_bytes_left; /* of the memory for the rows that sessions keep; the loop's */
+    int64_t rows_bytes_left; /* of the memory for the rows that sessions keep; the loop's */
+    int spool;               /* where idle sessions go (swap.h); -1: nowhere */
+    uint64_t spool_max;      /* bytes */
 };
 
 struct host_config {
@@ -27,6 +29,8 @@ struct host_config {
     uint32_t begin, end;
     enum corolla_kv kv;
     uint32_t cache_tokens; /* of KV; 0: 16,384, or what memory allows */
+    uint64_t swap_bytes;   /* of the file for idle sessions; 0: none */
+    const char *home;      /* where it is made */
     uint64_t memory_max;   /* bytes of weights, KV and the rows that sessions keep together; 0: what is free */
 };
 /* NOMEM says what would fit. */

@@ -20,18 +20,19 @@
 #include "node/prefix.h"
 #include "node/resume.h"
 #include "node/stats.h"
+#include "node/swap.h"
 
 /* ---- sessions and steps ---------------------------------------------------------------------------------------- */
 
 void node_release_session(struct node *node, struct session *session) {
     struct lane *lane = &session->lane;
     if (!session->closed || session->n_steps > 0) return;
-    if (lane->kv) { /* the host is there as long as a session in the table or a step is */
+    if (!session->freed) { /* the host is there as long as a session in the table or a step is */
         log_debug("session_end rows=%llu", (unsigned long long)lane->n_computed);
         kv_close(lane->kv);
         row_log_free(lane->kept);
-        node->host->rows_bytes_left += session->kept_bytes;
-        lane->kv = NULL;
+        if (session->swap == SWAP_HERE) node->host->rows_bytes_left += (int64_t)session->kept_bytes;
+        session->freed = true;
     }
     if (forward_dials(session)) return;
     free(session->prefix);
@@ -62,8 +63,22 @@ void node_drop_steps(struct node *node, struct step *first) {
     }
 }
 
+struct step *node_withdraw(struct node *node, struct session *session) {
+    struct step *first = compute_withdraw(node->host->compute, &session->lane), **at = &first;
+    while (*at) {
+        struct step *step = *at;
+        if (step->kind == STEP_SWAP_OUT || step->kind == STEP_SWAP_IN) {
+            *at = step->next;
+            swap_withdrawn(node, step);
+        } else {
+            at = &step->next;
+        }
+    }
+    return first;
+}
+
 static void drop_waiting(struct node *node, struct session *session) {
-    node_drop_steps(node, compute_withdraw(node->host->compute, &session->lane));
+    node_drop_steps(node, node_withdraw(node, session));
     forward_drop(node, session);
 }
 
@@ -91,7 +106,9 @@ void node_end_session(struct node *node, struct session *session) {
     if (!prefix_keep(node, session)) node_release_session(node, session);
 }
 
-uint64_t node_tokens_left(const struct node *node) { return node->host ? span_kv_tokens_left(node->host->span) + prefix_tokens(node) : 0; }
+uint64_t node_tokens_left(const struct node *node) {
+    return node->host ? span_kv_tokens_left(node->host->span) + prefix_tokens(node) + swap_tokens(node) : 0;
+}
 
 /* ---- messages -------------------------------------------------------------------------------------------------- */
 
@@ -106,13 +123,18 @@ static void refuse_stray(struct node *node, struct link *link, uint32_t stream, 
     answer_failed(node, link, stream, &about, error);
 }
 
-static enum corolla_status check_step(struct node *node, const struct session *session, const struct message *msg,
-                                      const struct node_id *sender, struct corolla_error *err) {
+static enum corolla_status check_step(struct node *node, struct session *session, const struct message *msg, const struct node_id *sender,
+                                      struct corolla_error *err) {
     const struct msg_step *m = &node->message;
     enum corolla_status status = msg->kind == MSG_REPLAY
                                      ? sessions_check_replay(session, m, sender, err)
                                      : sessions_check_step(session, &node->limits, m, sender, msg->body ? msg->body->size : 0, err);
+    if (status == COROLLA_BAD_POSITION && msg->kind == MSG_REPLAY && session->swap != SWAP_HERE) { /* its rows are away */
+        status = swap_call_back(node, session, err);
+        return status != COROLLA_OK ? status : err_set(err, COROLLA_BUSY, "this session was idle, and is called back: try again");
+    }
     if (status == COROLLA_OK && m->has_parent) status = sessions_check_parent(&node->sessions, session, m, err);
+    if (status == COROLLA_OK && m->has_parent) status = swap_call_back(node, sessions_find(&node->sessions, m->parent), err);
     if (status != COROLLA_OK) return status;
     if (m->n_hops > 0 && node_id_equal(&m->hops[0].node.id, &net_self(node->net)->id))
         return err_set(err, COROLLA_REFUSED, "a server cannot be its own next hop: open one session over all of its blocks");
@@ -125,11 +147,14 @@ static void accept_step(struct node *node, struct session *session, struct messa
     const struct msg_step *m = &node->message;
     node_raise_epoch(node, session, m->epoch);
     session->used_ms = clock_life_ms();
-    struct step *step = step_new(node->net, m, msg->body);
-    msg->body = NULL;
+    struct corolla_error error;
+    struct step *step = NULL;
+    if (swap_call_back(node, session, &error) == COROLLA_OK) {
+        step = step_new(node->net, m, msg->body);
+        msg->body = NULL;
+        if (!step) err_set(&error, COROLLA_BUSY, "this server is out of memory: try again later");
+    }
     if (!step) {
-        struct corolla_error error;
-        err_set(&error, COROLLA_BUSY, "this server is out of memory: try again later");
         struct answer_about about = {.session = session->id, .epoch = m->epoch, .position = m->position};
         answer_failed(node, session->link, session->stream, &about, &error);
         return;
@@ -288,8 +313,11 @@ static void on_computed(void *user) {
     struct step *step = node->host ? compute_collect(node->host->compute) : NULL;
     while (step) {
         struct step *next = step->next;
-        if (step->n_tokens == 0) {
-            open_copied(node, step);
+        if (step->kind != STEP_ROWS) {
+            if (step->kind == STEP_COPY)
+                open_copied(node, step);
+            else
+                swap_done(node, step);
             step = next;
             continue;
         }
@@ -376,13 +404,13 @@ enum corolla_status node_start(struct node *node, struct net *net, struct mesh *
 static void end_drain(void *user) {
     struct node *node = user;
     struct corolla_error error;
+    node->stopping = true;
     err_set(&error, COROLLA_DRAINING, "this server is leaving: choose another one");
     for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, s)) {
-        struct step *first = compute_withdraw(node->host->compute, &s->lane);
+        struct step *first = node_withdraw(node, s);
         if (first) answer_step_failed(node, first, &error);
         node_drop_steps(node, first);
     }
-    node->stopping = true;
     resume_tick(node);
     prefix_drop_all(node);
 }

@@ -7,6 +7,7 @@
  *   forward.c   from a computed step to the next hop or the client
  *   prefix.c    sessions that begin like others before
  *   resume.c    sessions that outlive a failure: SYNC, leases
+ *   swap.c      idle sessions that make room for others; spool.c is the file where they are
  *   sessions.c  the table of sessions, checks
  *   host.c      what is hosted: a span, loaded and measured, with its compute thread
  *   compute.c   the compute thread; schedule.c chooses its turns, rows.c looks at its rows
@@ -111,6 +112,8 @@ void node_let_go(struct node *node, struct session *session);
 /* Frees a step that nobody waits for any more, and its session when that was the last reason to keep it. */
 void node_drop_step(struct node *node, struct step *step);
 void node_drop_steps(struct node *node, struct step *first);
+/* Takes back the steps of a session that wait to be computed. */
+struct step *node_withdraw(struct node *node, struct session *session);
 /* A higher epoch: what waits is of a run that its client gave up. */
 void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch);
 /* Takes a session out of the table; it is freed when nothing points to it any more. */

@@ -4,17 +4,24 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "crypto/rand.h"
 #include "node/answer.h"
 #include "node/prefix.h"
 #include "node/resume.h"
+#include "node/swap.h"
+
+static uint64_t kept_bytes(const struct host *host, const struct msg_open *open) {
+    size_t row_size = span_hparams(host->span)->n_embd * msg_wire_size(open->dtype);
+    return open->keep ? ((uint64_t)open->max_tokens + KV_PAD - 1) / KV_PAD * KV_PAD * row_size : 0;
+}
 
 /* The memory for kept rows is promised here and taken as the session grows. */
 static enum corolla_status open_log(struct host *host, struct session *session, const struct msg_open *open, struct corolla_error *err) {
     size_t row_size = span_hparams(host->span)->n_embd * msg_wire_size(open->dtype);
-    uint64_t bytes = ((uint64_t)open->max_tokens + KV_PAD - 1) / KV_PAD * KV_PAD * row_size;
-    if (bytes > host->rows_bytes_left)
+    uint64_t bytes = kept_bytes(host, open);
+    if ((int64_t)bytes > host->rows_bytes_left)
         return err_set(err, COROLLA_NO_CACHE, "no memory to keep the output of %u tokens: ask for a shorter session or come back later",
                        open->max_tokens);
     session->lane.kept = row_log_new(open->max_tokens, row_size);
@@ -34,7 +41,7 @@ static enum corolla_status session_new(struct host *host, const struct msg_open 
         free(session);
         return status;
     }
-    host->rows_bytes_left -= session->kept_bytes;
+    host->rows_bytes_left -= (int64_t)session->kept_bytes;
     *out = session;
     return COROLLA_OK;
 }
@@ -46,15 +53,7 @@ static void fail_copy(struct node *node, struct session *session, const struct c
 
 /* OPENED goes out when the copy is there (open_copied). The parent counts a step already. */
 static void copy_parent(struct node *node, struct session *session, struct session *parent, uint32_t length, bool as_far) {
-    struct msg_step *m = &node->message;
-    m->epoch = 0;
-    m->position = length;
-    m->n_tokens = 0;
-    m->has_parent = false;
-    m->shared = m->named = 0;
-    m->n_rows = m->n_hops = m->n_timings = 0;
-    m->dtype = session->wire;
-    struct step *step = step_new(node->net, m, NULL);
+    struct step *step = step_new_job(node->net, STEP_COPY);
     if (!step) {
         node_let_go(node, parent);
         fail_copy(node, session,
@@ -63,10 +62,20 @@ static void copy_parent(struct node *node, struct session *session, struct sessi
     }
     step->session = session;
     step->parent = parent;
+    step->position = length;
+    step->wire = session->wire;
     step->as_far = as_far;
     session->n_steps++;
     node->n_steps++;
     compute_submit(node->host->compute, &session->lane, step);
+}
+
+/* For an OPEN that was refused with this status. */
+static bool make_room(struct node *node, const struct msg_open *open, enum corolla_status refusal, const struct node_id *client) {
+    if (refusal == COROLLA_NO_CACHE && prefix_drop_oldest(node)) return true;
+    if (refusal == COROLLA_NO_CACHE && swap_make_room(node, open->begin, open->end, open->max_tokens, kept_bytes(node->host, open)))
+        return true;
+    return resume_make_room(node, refusal, client);
 }
 
 /* The address of a link without its port; nothing, when it is this machine's own. */
@@ -92,12 +101,13 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     prefix_find(node, open, client, &most); /* it is of use: the last one to make room */
     if (open->has_parent && !(parent = sessions_find_parent(&node->sessions, open, client)))
         return err_set(err, COROLLA_NO_SESSION, "there is no such session to begin from: open a new one");
+    if (parent && swap_call_back(node, parent, err) != COROLLA_OK) return COROLLA_BUSY;
     if (parent) parent->n_steps++; /* so that it does not make room for its own copy */
     do {
         status = sessions_check_open(&node->sessions, &node->limits, open, client, err);
         if (status == COROLLA_OK) status = sessions_check_quota(&node->sessions, &node->limits, open, client, host, err);
         if (status == COROLLA_OK) status = session_new(node->host, open, &session, err);
-    } while (status != COROLLA_OK && resume_make_room(node, status, client));
+    } while (status != COROLLA_OK && make_room(node, open, status, client));
     if (status != COROLLA_OK && parent) node_let_go(node, parent);
     if (status != COROLLA_OK) return status;
     memcpy(session->id, open->session, SESSION_SIZE);
@@ -108,6 +118,7 @@ static enum corolla_status open_session(struct node *node, struct link *link, ui
     if (open->has_upstream) session->upstream = open->upstream;
     session->link = link;
     session->stream = stream;
+    session->opened_ms = clock_life_ms();
     session->max_tokens = open->max_tokens;
     session->lane.begin = open->begin;
     session->lane.end = open->end;

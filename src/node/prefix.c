@@ -26,6 +26,7 @@ void prefix_note_step(struct session *session, uint32_t position, uint32_t named
 /* Positions that a session has in common with what an OPEN names. Each hash covers all tokens before it, so the last equal one counts. */
 static uint32_t common(const struct session *s, const struct msg_open *open, const struct node_id *client) {
     if (memcmp(s->client.key, client->key, KEY_SIZE) != 0 || s->lane.begin != open->begin || s->lane.end != open->end) return 0;
+    if (s->swap != SWAP_HERE) return 0;
     if (open->keep && (!s->lane.kept || s->wire != open->dtype)) return 0;
     uint32_t n = s->n_prefix < open->n_prefix ? s->n_prefix : open->n_prefix;
     while (n > 0 && memcmp(s->prefix[n - 1], open->prefix[n - 1], PREFIX_HASH_SIZE) != 0) n--;
@@ -55,7 +56,7 @@ struct session *prefix_find(struct node *node, const struct msg_open *open, cons
 /* Nothing can reach it but this; a step that it counts keeps its memory. */
 bool prefix_keep(struct node *node, struct session *session) {
     uint32_t have = session->prefix_whole < session->expected ? session->prefix_whole : session->expected;
-    if (have < PREFIX_STEP || node->stopping || node->limits.draining) return false;
+    if (session->swap != SWAP_HERE || have < PREFIX_STEP || node->stopping || node->limits.draining) return false;
     for (uint32_t i = 0; i < node->n_kept; i++) { /* one of each kind is enough */
         const struct session *k = node->kept[i];
         bool same = k->n_prefix == session->n_prefix && memcmp(k->prefix, session->prefix, k->n_prefix * PREFIX_HASH_SIZE) == 0;

@@ -5,7 +5,6 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "node/answer.h"
-#include "node/prefix.h"
 
 /* ---- SYNC ------------------------------------------------------------------------------------------------------ */
 
@@ -66,7 +65,6 @@ void resume_tick(struct node *node) {
 }
 
 bool resume_make_room(struct node *node, enum corolla_status refusal, const struct node_id *client) {
-    if (refusal == COROLLA_NO_CACHE && prefix_drop_oldest(node)) return true;
     struct session *orphan = sessions_find_orphan(&node->sessions, refusal, client);
     if (!orphan) return false;
     log_debug("lease_ended_early idle_ms=%llu", (unsigned long long)(clock_life_ms() - orphan->lost_ms));

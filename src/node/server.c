@@ -110,6 +110,8 @@ static enum corolla_status host_blocks(struct corolla_server *server, const stru
                                         .end = config->end,
                                         .kv = config->kv,
                                         .cache_tokens = config->cache_tokens,
+                                        .swap_bytes = config->swap_bytes,
+                                        .home = config->home,
                                         .memory_max = config->memory_max};
     return control_open(&server->control, &control, err);
 }

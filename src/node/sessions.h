@@ -26,6 +26,9 @@ struct session_next { /* a server that takes our output */
     uint32_t forwarded_epoch, forwarded_position; /* of the last step that went there */
 };
 
+/* Where the KV and the kept rows of a session are: in memory, in the spool (swap.h), or on the way, while a step of the lane is. */
+enum swap_state { SWAP_HERE, SWAP_LEAVING, SWAP_AWAY, SWAP_COMING };
+
 struct session {
     uint8_t id[SESSION_SIZE], secret[SECRET_SIZE];
     struct node_id client, upstream;
@@ -35,6 +38,9 @@ struct session {
     uint32_t stream;
     uint64_t lost_ms; /* since when */
     uint64_t used_ms; /* when the last step came; 0: none */
+    uint64_t opened_ms;
+    enum swap_state swap;
+    uint64_t spool_at, spool_size; /* its piece of the spool, unless it is here */
     uint32_t max_tokens;
     enum corolla_wire wire; /* of the rows that are kept */
     uint64_t kept_bytes;    /* promised to them */
@@ -46,6 +52,7 @@ struct session {
     uint32_t n_steps;      /* that point here */
     bool sync_due;         /* SYNCED is owed, when there are none */
     bool closed;           /* out of the table; freed when no step and no dial points here any more */
+    bool freed;            /* its KV and rows are */
     struct lane lane;
     struct session_next next[2]; /* steps go to one of them, replays to that one or the other */
     uint32_t steps_next;         /* which */

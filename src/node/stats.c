@@ -1,7 +1,7 @@
 /* stats.c - see stats.h. */
 #include "node/stats.h"
 
-#include "node/node.h"
+#include "node/swap.h"
 
 static void count(struct corolla_histogram *h, uint64_t value) {
     uint32_t i = 0;
@@ -28,6 +28,7 @@ void stats_take(struct node *node, struct corolla_server_stats *out) {
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) out->clients += node->sessions.clients[i].n > 0;
     out->steps = node->n_steps;
     if (node->host) {
+        out->swapped = swap_count(node);
         out->cache_tokens = node->host->cache_tokens;
         out->cache_tokens_left = node_tokens_left(node);
     }

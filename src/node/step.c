@@ -3,16 +3,28 @@
 
 #include <string.h>
 
-struct step *step_new(struct net *net, const struct msg_step *msg, struct body *body) {
-    size_t hops_size = msg->n_hops * sizeof(struct step_hop); /* n_hops < HOPS_MAX: the decoder checked */
+static struct step *make(struct net *net, size_t hops_size) {
     struct body *block = net_body_new(net, sizeof(struct step) + hops_size);
-    if (!block) {
-        net_body_free(net, body);
-        return NULL;
-    }
+    if (!block) return NULL;
     struct step *step = (struct step *)(void *)block->data;
     memset(step, 0, sizeof *step);
     step->block = block;
+    return step;
+}
+
+struct step *step_new_job(struct net *net, enum step_kind kind) {
+    struct step *step = make(net, 0);
+    if (step) step->kind = kind;
+    return step;
+}
+
+struct step *step_new(struct net *net, const struct msg_step *msg, struct body *body) {
+    size_t hops_size = msg->n_hops * sizeof(struct step_hop); /* n_hops < HOPS_MAX: the decoder checked */
+    struct step *step = make(net, hops_size);
+    if (!step) {
+        net_body_free(net, body);
+        return NULL;
+    }
     step->body = body;
     step->epoch = msg->epoch;
     step->position = msg->position;

@@ -14,6 +14,10 @@
 
 struct session;
 struct lane;
+struct kv;
+
+/* What the compute thread does with a step; all but rows have n_tokens 0. */
+enum step_kind { STEP_ROWS, STEP_COPY, STEP_SWAP_OUT, STEP_SWAP_IN };
 
 struct step {
     struct step *next;  /* for its owner's list */
@@ -22,7 +26,10 @@ struct step {
     struct session *session;
     struct session *parent; /* of whom the positions [shared, position) are copied before the rows; NULL: nobody, or done */
     struct lane *lane;
-    uint32_t epoch, position, n_tokens, n_rows; /* n_tokens 0: a copy only, with which a session begins */
+    enum step_kind kind;
+    uint64_t spool_at; /* of a swap: where in the spool */
+    struct kv *kv;     /* of STEP_SWAP_IN: to be filled, then the lane's */
+    uint32_t epoch, position, n_tokens, n_rows;
     bool has_parent;
     uint8_t parent_id[SESSION_SIZE];
     uint32_t shared; /* with the parent, already */
@@ -44,6 +51,8 @@ struct step {
 
 /* Takes the body. NULL when memory is out; the body is then freed. */
 struct step *step_new(struct net *net, const struct msg_step *msg, struct body *body);
+/* One without rows. NULL when memory is out. */
+struct step *step_new_job(struct net *net, enum step_kind kind);
 void step_free(struct net *net, struct step *step);
 void step_free_list(struct net *net, struct step *first);
 
