@@ -140,30 +140,36 @@ enum corolla_status span_forward(struct span *s, const struct batch_item *items,
 
 /* ---- self-proof ------------------------------------------------------------------------------------------------ */
 
-static bool forward_chunks(struct span *s, struct kv *kv, uint32_t rows, uint32_t chunk, const float *x, float *y) {
+static enum corolla_status forward_chunks(struct span *s, struct kv *kv, uint32_t rows, uint32_t chunk, const float *x, float *y,
+                                          struct corolla_error *err) {
     uint32_t n_embd = s->hparams->n_embd;
-    for (uint32_t at = 0; at < rows; at += chunk) {
+    enum corolla_status status = COROLLA_OK;
+    for (uint32_t at = 0; at < rows && !status; at += chunk) {
         struct batch_item item = {.kv = kv,
                                   .position = at,
                                   .n = rows - at < chunk ? rows - at : chunk,
                                   .in = x + (size_t)at * n_embd,
                                   .out = y + (size_t)at * n_embd};
-        if (span_forward(s, &item, 1, NULL)) return false;
+        status = span_forward(s, &item, 1, err);
     }
-    return true;
+    return status;
 }
 
-/* The same rows through one block in one chunk, in sevens, and one by one. */
-static bool prove_block(struct span *s, uint32_t block, const float *x, float *whole, float *parts) {
-    size_t n_embd = s->hparams->n_embd;
+/* The same rows through one block in one chunk, in sevens, and one by one: whether all have the same bits. x [3, PROOF_POSITIONS, n_embd]:
+ * the rows, and room for what comes out. */
+static enum corolla_status prove_block(struct span *s, uint32_t block, float *x, bool *out_same, struct corolla_error *err) {
+    size_t n = (size_t)s->hparams->n_embd * PROOF_POSITIONS, row = s->hparams->n_embd * sizeof(float);
+    float *whole = x + n, *parts = x + 2 * n;
     struct kv *kv;
-    if (kv_allocate(&kv, s, block, block + 1, PROOF_POSITIONS, NULL)) return false;
-    bool good = forward_chunks(s, kv, PROOF_POSITIONS, PROOF_POSITIONS, x, whole);
-    good =
-        good && forward_chunks(s, kv, PROOF_POSITIONS, 7, x, parts) && memcmp(whole, parts, PROOF_POSITIONS * n_embd * sizeof(float)) == 0;
-    good = good && forward_chunks(s, kv, PROOF_SINGLES, 1, x, parts) && memcmp(whole, parts, PROOF_SINGLES * n_embd * sizeof(float)) == 0;
+    enum corolla_status status = kv_allocate(&kv, s, block, block + 1, PROOF_POSITIONS, err);
+    if (status) return status == COROLLA_NO_CACHE ? COROLLA_NOMEM : status;
+    status = forward_chunks(s, kv, PROOF_POSITIONS, PROOF_POSITIONS, x, whole, err);
+    if (!status) status = forward_chunks(s, kv, PROOF_POSITIONS, 7, x, parts, err);
+    *out_same = memcmp(whole, parts, PROOF_POSITIONS * row) == 0;
+    if (!status && *out_same) status = forward_chunks(s, kv, PROOF_SINGLES, 1, x, parts, err);
+    *out_same = *out_same && memcmp(whole, parts, PROOF_SINGLES * row) == 0;
     kv_release(kv);
-    return good;
+    return status;
 }
 
 /* Proves one block of each combination of weight types on each device. */
@@ -171,21 +177,21 @@ static enum corolla_status prove(struct span *s, struct corolla_error *err) {
     size_t n = (size_t)s->hparams->n_embd * PROOF_POSITIONS;
     float *x = malloc(3 * n * sizeof(float));
     if (!x) return err_set(err, COROLLA_NOMEM, "out of memory");
-    proof_random(3, x, n);
+    proof_random(3, x, 3 * n);
     s->exact = !span_flash(s);
+    enum corolla_status status = COROLLA_OK;
     for (uint32_t p = 0; p < s->n_parts; p++) {
         const struct part *part = s->parts[p];
-        for (uint32_t i = part_begin(part); i < part_end(part) && s->exact; i++) {
+        for (uint32_t i = part_begin(part); i < part_end(part) && s->exact && !status; i++) {
             bool seen = false;
             for (uint32_t j = part_begin(part); j < i && !seen; j++) seen = part_same_types(part, i, j);
-            if (!seen && !prove_block(s, i, x, x + n, x + 2 * n)) {
-                log_warn("not exact block=%u reason=\"one row and many rows give different bits on this device\"", i);
-                s->exact = false;
-            }
+            if (seen) continue;
+            status = prove_block(s, i, x, &s->exact, err);
+            if (!status && !s->exact) log_warn("not exact block=%u reason=\"one row and many rows give different bits on this device\"", i);
         }
     }
     free(x);
-    return COROLLA_OK;
+    return status;
 }
 
 /* ---- loading --------------------------------------------------------------------------------------------------- */

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/log.h"
 
-#define RETRY_BUSY_MS 250      /* about a few turns */
-#define RETRY_NO_CACHE_MS 5000 /* sessions are longer */
+#define RETRY_BUSY_MS 250 /* about a few turns */
 
 static void tell(struct node *node, struct link *link, uint32_t stream, enum msg_kind kind, size_t header_size) {
     if (!link) return; /* of a session whose client has lost its link: SYNC will tell where it stands */
@@ -75,7 +75,7 @@ void answer_failed(struct node *node, struct link *link, uint32_t stream, const 
     snprintf(failed.text, sizeof failed.text, "%.*s", (int)sizeof failed.text - 1, error->message);
     failed.cache_tokens_left = node_tokens_left(node);
     if (error->status == COROLLA_BUSY) failed.retry_after_ms = RETRY_BUSY_MS;
-    if (error->status == COROLLA_NO_CACHE) failed.retry_after_ms = RETRY_NO_CACHE_MS;
+    if (error->status == COROLLA_NO_CACHE) failed.retry_after_ms = vacancy_estimate_ms(&node->vacancy, clock_life_ms(), about->tokens);
     failed.has_culprit = about->culprit != NULL;
     if (about->culprit) failed.culprit = *about->culprit;
     log_debug("refused peer=%s status=%s position=%u why=\"%s\"", link ? link_address(link) : "none", corolla_status_name(error->status),

@@ -22,6 +22,7 @@ struct answer_about {
     const uint8_t *session;
     uint32_t epoch, position;
     const struct node_id *culprit;
+    uint32_t tokens; /* of cache that were asked for */
 };
 void answer_failed(struct node *node, struct link *link, uint32_t stream, const struct answer_about *about,
                    const struct corolla_error *error);

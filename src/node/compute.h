@@ -6,8 +6,6 @@
  *
  * The lock guards the lists and nothing else; it is never held while something computes. Bounds: the loop thread admits at most
  * SESSIONS_MAX lanes and STEPS_MAX steps (sessions.h).
- *
- * Not done: more than one device.
  */
 #ifndef COROLLA_NODE_COMPUTE_H
 #define COROLLA_NODE_COMPUTE_H

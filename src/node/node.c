@@ -32,6 +32,7 @@ void node_release_session(struct node *node, struct session *session) {
         kv_close(lane->kv);
         row_log_free(lane->kept);
         if (session->swap == SWAP_HERE) node->host->rows_bytes_left += (int64_t)session->kept_bytes;
+        vacancy_note(&node->vacancy, clock_life_ms(), session->max_tokens);
         session->freed = true;
     }
     if (forward_dials(session)) return;

@@ -12,6 +12,7 @@
  *   host.c      what is hosted: a span, loaded and measured, with its compute thread
  *   compute.c   the compute thread; schedule.c chooses its turns, rows.c looks at its rows
  *   step.c      one step on its way; measure.c how fast it goes, measure_cache.c from one start to the next; memory.c how much KV there is
+ *   vacancy.c   when there will be room
  *   stats.c     what is counted for the owner
  *   control.c   which blocks are hosted: chooses, loads, moves; it asks through calls.c
  *   server.c    the public API
@@ -26,6 +27,7 @@
 #include "mesh/mesh.h"
 #include "node/host.h"
 #include "node/sessions.h"
+#include "node/vacancy.h"
 
 struct peer { /* a link that is up */
     struct link *link;
@@ -55,6 +57,7 @@ struct node {
     struct msg_info info; /* what changes is filled in when it is asked for */
     struct session_limits limits;
     unsigned drain;          /* enum node_drain */
+    struct vacancy vacancy;  /* of the cache */
     enum record_state state; /* while nothing is loaded: joining, or loading */
     struct sessions sessions;
     uint32_t n_kept; /* closed ones whose beginning may be of use (prefix.h) */

@@ -141,7 +141,7 @@ enum corolla_status open_take(struct node *node, struct link *link, uint32_t str
     enum corolla_status status = msg_open_decode(msg->header, msg->header_size, &open, err);
     if (status != COROLLA_OK) return status;
     if (open_session(node, link, stream, &open, &error) != COROLLA_OK)
-        answer_failed(node, link, stream, &(struct answer_about){.session = open.session}, &error);
+        answer_failed(node, link, stream, &(struct answer_about){.session = open.session, .tokens = open.max_tokens}, &error);
     return COROLLA_OK;
 }
 
