@@ -73,7 +73,7 @@ def compare(rounds, what, goal, mine, theirs):
     ratio = statistics.median(a / b for a, b in pairs)
     a, b = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
     told = ("not measured", "", "") if not theirs else (f"{b:.0f}", f"{ratio:.2f}", "" if goal is None else "yes" if ratio >= goal else "**no**")
-    print(f"| {what} | {a:.0f} | {told[0]} | {told[1]} | {'' if goal is None else f'>= {goal:.1f}'} | {told[2]} |", flush=True)
+    print(f"| {what} | {a:.0f} | {told[0]} | {told[1]} | {'' if goal is None else f'>= {goal}'} | {told[2]} |", flush=True)
 
 
 class RpcServers:

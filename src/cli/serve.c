@@ -39,6 +39,8 @@ static void add_rows(struct options *o, struct serve *s) {
         {"--join", OPTION_LIST, &s->joins, 0, 0, "CODE",
          "a join code, or HOST[:PORT] of an entry; else COROLLA_JOIN, the LAN, known peers"},
         {"--swarm-key", OPTION_TEXT, &s->config.swarm_key, 0, 0, "FILE", "key of a private swarm, to hand out certificates"},
+        {"--share-prefixes", OPTION_FLAG, &s->config.share_prefixes, 0, 0, "",
+         "in a private swarm: copy what sessions of all members begin with"},
         {"--max-clients", OPTION_U32, &s->config.max_clients, 1, 1024, "N",
          "sessions of at most N identities at once (as many as there is room for)"},
         {"--client-share", OPTION_U32, &s->config.client_percent, 1, 100, "PERCENT", "of the KV cache that one identity may hold (100)"},

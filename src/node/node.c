@@ -50,6 +50,7 @@ void node_let_go(struct node *node, struct session *session) {
 
 void node_drop_step(struct node *node, struct step *step) {
     struct session *session = step->session, *parent = step->parent;
+    if (step->kind == STEP_ROWS) sessions_rows_went(&node->sessions, session, step->n_tokens);
     step_free(node->net, step);
     node->n_steps--;
     node_let_go(node, session);
@@ -140,7 +141,7 @@ static enum corolla_status check_step(struct node *node, struct session *session
     if (m->n_hops > 0 && node_id_equal(&m->hops[0].node.id, &net_self(node->net)->id))
         return err_set(err, COROLLA_REFUSED, "a server cannot be its own next hop: open one session over all of its blocks");
     if (node->n_steps >= STEPS_MAX) return err_set(err, COROLLA_BUSY, "%d steps are under way here: try again", STEPS_MAX);
-    return COROLLA_OK;
+    return sessions_check_rows(&node->sessions, &node->limits, session, m->n_tokens, err);
 }
 
 /* The step runs, or the replay goes. Takes the body. */
@@ -169,6 +170,7 @@ static void accept_step(struct node *node, struct session *session, struct messa
     }
     session->n_steps++;
     node->n_steps++;
+    sessions_rows_came(&node->sessions, session, m->n_tokens);
     if (step->replay) {
         forward_step(node, step);
         return;
@@ -350,6 +352,7 @@ struct node *node_new(const struct node_config *config) {
     struct node *node = calloc(1, sizeof *node);
     if (!node) return NULL;
     node->limits = (struct session_limits){.model = config->model, .n_embd = config->hparams->n_embd, .quota = config->quota};
+    node->share_prefixes = config->share_prefixes;
     struct msg_info *info = &node->info;
     memcpy(info->model, config->model, ID_SIZE);
     snprintf(info->model_name, sizeof info->model_name, "%s", config->model_name);

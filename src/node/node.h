@@ -58,6 +58,7 @@ struct node {
     struct session_limits limits;
     unsigned drain;          /* enum node_drain */
     struct vacancy vacancy;  /* of the cache */
+    bool share_prefixes;     /* with sessions of other clients */
     enum record_state state; /* while nothing is loaded: joining, or loading */
     struct sessions sessions;
     uint32_t n_kept; /* closed ones whose beginning may be of use (prefix.h) */
@@ -81,6 +82,7 @@ struct node_config {
     const uint8_t *model;          /* id, borrowed */
     const char *model_name, *name; /* name may be NULL */
     struct sessions_quota quota;
+    bool share_prefixes;
 };
 /* NULL: out of memory. */
 struct node *node_new(const struct node_config *config);

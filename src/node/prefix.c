@@ -24,8 +24,9 @@ void prefix_note_step(struct session *session, uint32_t position, uint32_t named
 }
 
 /* Positions that a session has in common with what an OPEN names. Each hash covers all tokens before it, so the last equal one counts. */
-static uint32_t common(const struct session *s, const struct msg_open *open, const struct node_id *client) {
-    if (memcmp(s->client.key, client->key, KEY_SIZE) != 0 || s->lane.begin != open->begin || s->lane.end != open->end) return 0;
+static uint32_t common(const struct node *node, const struct session *s, const struct msg_open *open, const struct node_id *client) {
+    if (!node->share_prefixes && memcmp(s->client.key, client->key, KEY_SIZE) != 0) return 0;
+    if (s->lane.begin != open->begin || s->lane.end != open->end) return 0;
     if (s->swap != SWAP_HERE) return 0;
     if (open->keep && (!s->lane.kept || s->wire != open->dtype)) return 0;
     uint32_t n = s->n_prefix < open->n_prefix ? s->n_prefix : open->n_prefix;
@@ -38,11 +39,11 @@ struct session *prefix_find(struct node *node, const struct msg_open *open, cons
     struct session *best = NULL;
     *out_length = 0;
     for (struct session *s = sessions_each(&node->sessions, NULL); s && open->n_prefix > 0; s = sessions_each(&node->sessions, s)) {
-        uint32_t length = common(s, open, client);
+        uint32_t length = common(node, s, open, client);
         if (length > *out_length) *out_length = length, best = s;
     }
     for (uint32_t i = 0; i < node->n_kept; i++) {
-        uint32_t length = common(node->kept[i], open, client);
+        uint32_t length = common(node, node->kept[i], open, client);
         if (length <= *out_length) continue;
         *out_length = length;
         best = node->kept[i];

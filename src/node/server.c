@@ -91,10 +91,13 @@ static enum corolla_status go_online(struct corolla_server *server, const struct
     node.quota = (struct sessions_quota){.max_clients = config->max_clients, .client_percent = config->client_percent};
     node.quota.trusted = (const uint8_t(*)[KEY_SIZE])server->trusted;
     node.quota.n_trusted = config->n_trusted + 1;
+    node.share_prefixes = config->share_prefixes;
     server->node = node_new(&node);
     if (!server->node) return err_set(err, COROLLA_NOMEM, "out of memory for a server");
     status = identity_open(&server->identity, config->home, err);
     if (status == COROLLA_OK) status = open_membership(server, config, err);
+    if (status == COROLLA_OK && config->share_prefixes && membership_certificate(server->membership)->size == 0)
+        status = err_set(err, COROLLA_INVALID, "beginnings are shared between clients in private swarms only");
     if (status == COROLLA_OK) status = open_net(server, config, err);
     if (status == COROLLA_OK) memcpy(server->trusted[0], net_self(server->net)->id.key, KEY_SIZE);
     if (status == COROLLA_OK) status = open_mesh(server, config, err);

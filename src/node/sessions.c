@@ -30,6 +30,7 @@ static uint32_t place_of(const struct sessions *table, const struct node_id *cli
 
 void sessions_add(struct sessions *table, struct session *session) {
     uint32_t place = place_of(table, &session->client);
+    if (table->clients[place].n == 0) table->clients[place].rows = 0;
     memcpy(table->clients[place].key, session->client.key, KEY_SIZE);
     table->clients[place].n++;
     table->clients[place].tokens += session->max_tokens;
@@ -98,6 +99,24 @@ static uint32_t count_clients(const struct sessions *table) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) n += table->clients[i].n > 0;
     return n;
+}
+
+enum corolla_status sessions_check_rows(const struct sessions *table, const struct session_limits *limits, const struct session *session,
+                                        uint32_t n, struct corolla_error *err) {
+    const struct sessions_client *client = &table->clients[session->lane.client];
+    if (client->rows + n <= CLIENT_ROWS_MAX || trusts(&limits->quota, &session->client)) return COROLLA_OK;
+    return err_set(err, COROLLA_BUSY, "one client may have %u tokens under way here, and you have %llu: try again", CLIENT_ROWS_MAX,
+                   (unsigned long long)client->rows);
+}
+
+void sessions_rows_came(struct sessions *table, const struct session *session, uint32_t n) {
+    table->clients[session->lane.client].rows += n;
+}
+
+/* Steps may outlive their session, whose client's place may be another one's by then, or begin anew. */
+void sessions_rows_went(struct sessions *table, const struct session *session, uint32_t n) {
+    struct sessions_client *client = &table->clients[session->lane.client];
+    if (memcmp(client->key, session->client.key, KEY_SIZE) == 0) client->rows -= n < client->rows ? n : client->rows;
 }
 
 static enum corolla_status check_address(const struct sessions *table, uint64_t tokens_max, const struct msg_open *open, const char *host,

@@ -12,6 +12,7 @@
 #define SESSIONS_PER_CLIENT_MAX 128 /* so that one client cannot take the whole table */
 #define SESSION_STEPS_MAX 64        /* of a session in this server at once; clients have about one per hop under way */
 #define DIALS_MAX 128               /* sessions that wait for a link: clients choose whom a server dials, and it has few sockets */
+#define CLIENT_ROWS_MAX (1u << 16)  /* of a client in this server at once: sixteen long prompts, or a token of each session */
 #define STEPS_MAX 8192              /* in this server at once; a step is about 2 KiB beside its rows, whose bytes the net bounds */
 
 #define LEASE_MS 30000 /* of a session without its client's link: a network comes back, or the client finds another */
@@ -65,6 +66,7 @@ struct sessions_client { /* who has sessions here, with all processes of its hom
     uint8_t key[KEY_SIZE];
     uint32_t n;
     uint64_t tokens; /* promised to them */
+    uint64_t rows;   /* of their steps in this server */
 };
 
 struct sessions {
@@ -105,6 +107,11 @@ enum corolla_status sessions_check_open(const struct sessions *table, const stru
  * host: as in struct session. */
 enum corolla_status sessions_check_quota(const struct sessions *table, const struct session_limits *limits, const struct msg_open *open,
                                          const struct node_id *client, const char *host, struct corolla_error *err);
+/* Whether so many rows more of the session's client may be in this server at once; BUSY. They are counted by the other two. */
+enum corolla_status sessions_check_rows(const struct sessions *table, const struct session_limits *limits, const struct session *session,
+                                        uint32_t n, struct corolla_error *err);
+void sessions_rows_came(struct sessions *table, const struct session *session, uint32_t n);
+void sessions_rows_went(struct sessions *table, const struct session *session, uint32_t n);
 /* The session that an OPEN names as its parent. NULL: there is none that is the client's own, with this secret and the same blocks. */
 struct session *sessions_find_parent(const struct sessions *table, const struct msg_open *open, const struct node_id *client);
 /* Whether a node may send steps of the session: its client, or the hop before. */

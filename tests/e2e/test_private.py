@@ -3,9 +3,11 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import time
 import unittest
+import urllib.request
 
 from support import COROLLA, DEADLINE, MAKE_MODEL, Case, Server, joins
 
@@ -215,6 +217,39 @@ class Private(Case):
         result = self.run_json(self.model, "the thing", "--join", name, home="client")
         self.assertEqual(result["tokens"], self.run_json(self.model, "the thing", "--local")["tokens"])
         self.assertTrue(second.code)
+
+    # ---- what members share
+
+    def rows_computed(self, server):
+        url = re.search(r"^metrics at (http://127\.0\.0\.1:\d+/metrics)$", server.log(), re.M).group(1)
+        with urllib.request.urlopen(url, timeout=DEADLINE) as page:
+            return sum(float(line.split()[-1]) for line in page.read().decode().splitlines() if line.startswith("corolla_rows_total{"))
+
+    def rows_of_a_second_member(self, *flags):
+        """What a server computes for a client whose prompt another one had before."""
+        server = Server(self, self.model, "--blocks", "0:5", "--metrics", "127.0.0.1:0", *flags, home="owner").wait_ready()
+        prompt, rows = "the thing " * 70, []
+        for home in ("client", "other"):
+            answer = self.run_json(self.model, prompt, "--join", self.key("invite"), home=home)
+            rows.append(self.rows_computed(server))
+        self.assertEqual(answer["tokens"], self.run_json(self.model, prompt, "--local")["tokens"])
+        server.stop()
+        return rows[1] - rows[0], rows[0]
+
+    def test_members_share_what_they_begin_with_when_the_server_says_so(self):
+        second, first = self.rows_of_a_second_member("--share-prefixes")
+        self.assertGreater(first, 128)
+        self.assertLessEqual(second, first - 64)
+        for home in ("client", "other"):
+            (self.folder / home / "peers").unlink(missing_ok=True)
+        second, first = self.rows_of_a_second_member()
+        self.assertEqual(second, first)
+
+    def test_an_open_swarm_shares_nothing_between_its_clients(self):
+        (self.folder / "owner" / "swarm.pem").unlink()
+        server = Server(self, self.model, "--share-prefixes", home="owner")
+        self.assertNotEqual(server.process.wait(DEADLINE), 0)
+        self.assertIn("private swarms only", server.log())
 
     # ---- getting out
 
