@@ -170,6 +170,36 @@ static void quotas_say_how_much_there_is_and_how_much_is_had(void **state) {
     quota_gives(&table, &l, 201, &client, "", COROLLA_BUSY, "you hold 200");
 }
 
+static void the_tokens_under_way_of_a_client_are_bounded(void **state) {
+    (void)state;
+    static struct session sessions[2], other;
+    struct sessions table;
+    struct corolla_error err;
+    struct session_limits l = limits;
+    fill(&table, sessions, 2);
+    memset(&other, 0, sizeof other);
+    other.id[15] = 9;
+    other.client = stranger;
+    sessions_add(&table, &other);
+    sessions_rows_came(&table, &sessions[0], CLIENT_ROWS_MAX - 10);
+    assert_int_equal(sessions_check_rows(&table, &l, &sessions[1], 10, &err), COROLLA_OK);
+    assert_int_equal(sessions_check_rows(&table, &l, &sessions[1], 11, &err), COROLLA_BUSY); /* of all its sessions together */
+    assert_non_null(strstr(err.message, "you have 65526"));
+    assert_int_equal(sessions_check_rows(&table, &l, &other, 256, &err), COROLLA_OK);
+    l.quota.trusted = (const uint8_t(*)[KEY_SIZE]) & client.key;
+    l.quota.n_trusted = 1;
+    assert_int_equal(sessions_check_rows(&table, &l, &sessions[1], 11, &err), COROLLA_OK);
+    l.quota.n_trusted = 0;
+    sessions_rows_went(&table, &sessions[0], 100);
+    assert_int_equal(sessions_check_rows(&table, &l, &sessions[1], 11, &err), COROLLA_OK);
+    for (uint32_t i = 0; i < 2; i++) sessions_remove(&table, &sessions[i]);
+    sessions[0].client = twin; /* the same key, in the place that has become free: nothing is under way of it any more */
+    sessions_add(&table, &sessions[0]);
+    sessions_rows_went(&table, &sessions[1], CLIENT_ROWS_MAX - 110); /* what was left of before */
+    assert_int_equal(sessions_check_rows(&table, &l, &sessions[0], CLIENT_ROWS_MAX, &err), COROLLA_OK);
+    assert_int_equal(sessions_check_rows(&table, &l, &sessions[0], CLIENT_ROWS_MAX + 1, &err), COROLLA_BUSY);
+}
+
 static void an_address_has_as_much_as_four_clients(void **state) {
     (void)state;
     struct session *sessions = calloc(SESSIONS_MAX, sizeof *sessions);
@@ -549,6 +579,7 @@ int main(void) {
         cmocka_unit_test(an_id_is_used_once),
         cmocka_unit_test(neither_a_client_nor_all_together_take_more_than_their_share),
         cmocka_unit_test(quotas_say_how_much_there_is_and_how_much_is_had),
+        cmocka_unit_test(the_tokens_under_way_of_a_client_are_bounded),
         cmocka_unit_test(an_address_has_as_much_as_four_clients),
         cmocka_unit_test(a_server_that_leaves_takes_no_sessions),
         cmocka_unit_test(steps_come_from_the_client_or_the_hop_before),
