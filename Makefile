@@ -56,7 +56,7 @@ test-kill:
 	@COROLLA_TEST_FULL=1 ctest --test-dir build-test -R recovery/test_kill --verbose
 
 bench: all
-	@for part in run fair prefix llama long; do python3 bench/$$part.py $(if $(FULL),,--quick) || exit 1; done
+	@for part in run fair prefix llama long block; do python3 bench/$$part.py $(if $(FULL),,--quick) || exit 1; done
 
 soak: all
 	@python3 bench/soak.py --minutes "$(MINUTES)"

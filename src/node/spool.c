@@ -34,10 +34,10 @@ uint64_t spool_bytes(const struct lane *lane) {
     return kv_saved_bytes(lane->kv, lane->length) + (lane->kept ? lane->length * row_log_row_size(lane->kept) : 0);
 }
 
-static bool put(void *user, void *bytes, size_t size) {
-    struct stream *s = user;
+static bool pass(struct stream *s, uint8_t *bytes, size_t size, bool back) {
     for (size_t done = 0; done < size;) {
-        ssize_t n = pwrite(s->fd, (uint8_t *)bytes + done, size - done, (off_t)(s->at + done));
+        off_t at = (off_t)(s->at + done);
+        ssize_t n = back ? pread(s->fd, bytes + done, size - done, at) : pwrite(s->fd, bytes + done, size - done, at);
         if (n < 0 && errno == EINTR) continue;
         if (n <= 0) return false;
         done += (size_t)n;
@@ -46,17 +46,8 @@ static bool put(void *user, void *bytes, size_t size) {
     return true;
 }
 
-static bool get(void *user, void *bytes, size_t size) {
-    struct stream *s = user;
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pread(s->fd, (uint8_t *)bytes + done, size - done, (off_t)(s->at + done));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        done += (size_t)n;
-    }
-    s->at += size;
-    return true;
-}
+static bool put(void *user, void *bytes, size_t size) { return pass(user, bytes, size, false); }
+static bool get(void *user, void *bytes, size_t size) { return pass(user, bytes, size, true); }
 
 /* The first n rows of a log, to the stream or from it. */
 static bool pass_rows(struct row_log *log, uint32_t n, struct stream *s, bool back) {

@@ -130,7 +130,7 @@ static void check_logits(const struct reference *r) {
     chain_close(&chain);
 }
 
-/* The session takes chunks of n rows beside strangers that each take rows of their own at other positions. */
+/* The session takes chunks of n rows beside strangers that each take rows of their own at other positions, come and go. */
 static void check_beside_strangers(const struct reference *r, uint32_t n_strangers, uint32_t n) {
     struct chain chain;
     struct lane own, strangers[STRANGERS_MAX];
@@ -148,19 +148,19 @@ static void check_beside_strangers(const struct reference *r, uint32_t n_strange
         if (s > 0) lane_run(&strangers[s], 0, foreign[s], s % 3 ? s : 64, 64, rows);
     }
     for (uint32_t at = 0, turn = 0; at < POSITIONS; at += n, turn++) {
-        uint32_t mine = turn % (n_strangers + 1); /* another place in the batch each time */
-        for (uint32_t i = 0, s = 0; i <= n_strangers; i++) {
-            if (i == mine) {
-                uint32_t left = POSITIONS - at;
-                steps[i] = (struct lane_step){&own, at, left < n ? left : n, r->tokens + at, r->scratch + (size_t)at * r->n_embd};
-                continue;
-            }
+        uint32_t mine = turn % (n_strangers + 1), n_steps = 0; /* another place in the batch each time */
+        lane_close(&strangers[turn % n_strangers]);            /* one leaves, and another one comes */
+        lane_open(&strangers[turn % n_strangers], &chain, 300);
+        for (uint32_t s = 0; s <= n_strangers; s++) {
+            uint32_t left = POSITIONS - at;
+            if (s == mine)
+                steps[n_steps++] = (struct lane_step){&own, at, left < n ? left : n, r->tokens + at, r->scratch + (size_t)at * r->n_embd};
+            if (s == n_strangers || (turn + 3 * s) % 4 == 0) continue; /* it thinks */
             uint32_t position = kv_length(strangers[s].kv[0]), count = 1 + (turn + s) % 5;
             if (position + count > 300) position = 0;
-            steps[i] = (struct lane_step){&strangers[s], position, count, foreign[s], rows + (size_t)s * 64 * r->n_embd};
-            s++;
+            steps[n_steps++] = (struct lane_step){&strangers[s], position, count, foreign[s], rows + (size_t)s * 64 * r->n_embd};
         }
-        lanes_step(steps, n_strangers + 1);
+        lanes_step(steps, n_steps);
     }
     expect_same(r, what, r->scratch, 0, POSITIONS);
     for (uint32_t s = 0; s < n_strangers; s++) lane_close(&strangers[s]);

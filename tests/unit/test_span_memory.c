@@ -15,12 +15,12 @@
 
 #define TINY 64 /* bytes: the engine makes two smaller pieces of its own for each graph that it computes (ggml_cpu_init) */
 
-static struct chain chain;
-static float *rows;
-
 /* ---- counting and refusing ------------------------------------------------------------------------------------- */
 
 #if !SANITIZED
+static struct chain chain;
+static float *rows;
+
 /* In the place of the C library's own, for the whole program. */
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t n, size_t size);
