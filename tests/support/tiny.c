@@ -195,7 +195,8 @@ bool tiny_write(const struct tiny_config *config, const char *path) {
     else
         tiny_vocab_bpe(&m.vocab);
     m.gguf = gguf_init_empty();
-    m.tensors = ggml_init((struct ggml_init_params){.mem_size = (size_t)1 << 28});
+    size_t row = ggml_row_size(m.type, config->n_embd), rows = 4 * (size_t)config->n_head * config->head_dim + 3 * (size_t)config->n_ff;
+    m.tensors = ggml_init((struct ggml_init_params){.mem_size = ((size_t)1 << 28) + 2 * config->n_blocks * rows * row});
     assert(m.gguf && m.tensors);
 
     add_keys(&m);
