@@ -15,7 +15,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all deps run demo-kill test test-full test-kill bench soak model install format tidy clean
+.PHONY: all deps build-test run demo-kill test test-full test-kill bench soak model install format tidy clean
 
 PREFIX ?= /usr/local
 SERVERS ?= 3
@@ -50,13 +50,17 @@ test-full:
 	@tools/deps.sh build test
 	@tools/test.sh full
 
-test-kill:
+build-test:
 	@tools/deps.sh build test
 	@tools/build.sh build-test -DCOROLLA_TESTS=ON -DCOROLLA_WERROR=ON -DCOROLLA_TEST_MODEL="$$(tools/model.sh)"
+
+test-kill: build-test
 	@COROLLA_TEST_FULL=1 ctest --test-dir build-test -R recovery/test_kill --verbose
 
-bench: all
+bench: all build-test
 	@for part in run fair prefix llama long block; do python3 bench/$$part.py $(if $(FULL),,--quick) || exit 1; done
+	@build-test/bench_idle "$$(tools/model.sh)" $(if $(FULL),1000 30,20 1)
+	@build-test/bench_link $(if $(FULL),,50)
 
 soak: all
 	@python3 bench/soak.py --minutes "$(MINUTES)"

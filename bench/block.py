@@ -14,7 +14,6 @@ A step of one token through SERVERS servers that hold 70 blocks together takes, 
 Petals published 0.83 steps/s over the internet with 14 servers and 10 GPUs (README of 2023, sequence length 128).
 """
 
-import argparse
 import os
 import pathlib
 import subprocess
@@ -31,11 +30,8 @@ TINY = {"n_embd": 256, "n_head": 4, "n_head_kv": 4, "n_ff": 672}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bin", default="build/corolla", help="the program (build/corolla)")
-    parser.add_argument("--make-model", default=os.environ.get("COROLLA_MAKE_MODEL", "build-test/tests/make_model"), help="the tests' make_model")
-    parser.add_argument("--model", help="not used")
-    parser.add_argument("--quick", action="store_true", help="a tiny block")
+    parser = machine.arguments(__doc__, model=False)
+    parser.add_argument("--make-model", default="build-test/tests/make_model", help="the tests' make_model (build-test/tests/make_model)")
     args = parser.parse_args()
     shape = dict(TINY if args.quick else FULL, head_dim=64 if args.quick else 128, n_blocks=1, n_ctx=2048, type="q4_0", no_vocab=1)
     print(f"`bench/block.py`, {machine.describe()}\n\n| what | measured |\n| --- | --- |")

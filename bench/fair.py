@@ -7,7 +7,6 @@
 One server of all blocks, one thread. A client is `corolla bench`, a process with a home of its own.
 """
 
-import argparse
 import json
 import pathlib
 import subprocess
@@ -61,11 +60,7 @@ def row(what, value, goal, reached):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bin", default="build/corolla", help="the program (build/corolla)")
-    parser.add_argument("--model", help="a GGUF file (the default model)")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes")
-    args = parser.parse_args()
+    args = machine.arguments(__doc__).parse_args()
     args.model = args.model or machine.output(["tools/model.sh"])
     args.tokens, args.sessions, args.prompt, args.settle = (16, 6, 512, 1.0) if args.quick else (128, 50, 4096, 3.0)
     forever = "3500"

@@ -8,7 +8,6 @@
 llama-quantize. Both sides run in turns, every figure is a median over the rounds, a ratio the median of the rounds' ratios.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -121,12 +120,7 @@ def beside_rpc(args, folder, same):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bin", default="build/corolla", help="the program (build/corolla)")
-    parser.add_argument("--model", help="a GGUF file (the default model)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, no peer")
-    args = parser.parse_args()
+    args = machine.arguments(__doc__, rounds=3).parse_args()
     args.model = args.model or machine.output(["tools/model.sh"])
     args.users, args.decode, args.prefill = 8, 32, 512
     if args.quick:

@@ -7,7 +7,6 @@
 Both sides run in turns, every figure is a median over the rounds, a ratio the median of the rounds' ratios (bench/llama.py).
 """
 
-import argparse
 import pathlib
 import sys
 import tempfile
@@ -40,13 +39,9 @@ def long_prompt(args, folder, same):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bin", default="build/corolla", help="the program (build/corolla)")
-    parser.add_argument("--model", help="a GGUF file (the default model)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = machine.arguments(__doc__, rounds=3)
     parser.add_argument("--threads", type=int, nargs="+", default=(1, 2), help="to decode with (1 and 2)")
     parser.add_argument("--only", choices=("chain", "deep"), help="one part")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, no peer")
     args = parser.parse_args()
     args.model = args.model or machine.output(["tools/model.sh"])
     args.context, args.decode, args.prefill = (100, 4, 64) if args.quick else (8000, 32, 4096)

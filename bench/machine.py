@@ -1,5 +1,6 @@
 """What the benchmarks ask the machine: what it is, how much memory and processor time a process took (Linux)."""
 
+import argparse
 import os
 import pathlib
 import re
@@ -9,6 +10,18 @@ import time
 
 def output(command):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def arguments(description, rounds=None, model=True):
+    """The parser of what most benchmarks take."""
+    parser = argparse.ArgumentParser(description=description.split("\n", maxsplit=1)[0])
+    parser.add_argument("--bin", default="build/corolla", help="the program (build/corolla)")
+    if model:
+        parser.add_argument("--model", help="a GGUF file (the default model)")
+    if rounds:
+        parser.add_argument("--rounds", type=int, default=rounds, help=f"({rounds})")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, no peer")
+    return parser
 
 
 def describe():

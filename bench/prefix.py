@@ -7,7 +7,6 @@
 Each pair has a prompt of its own. Both are processes of one identity, one after the other; the answers must be the same tokens.
 """
 
-import argparse
 import pathlib
 import statistics
 import sys
@@ -27,12 +26,8 @@ def prompt(n, number):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--bin", default="build/corolla", help="the program (build/corolla)")
-    parser.add_argument("--model", help="a GGUF file (the default model)")
+    parser = machine.arguments(__doc__, rounds=5)
     parser.add_argument("--tokens", type=int, default=1000, help="of the prompt, about (1000)")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes")
     args = parser.parse_args()
     args.model = args.model or machine.output(["tools/model.sh"])
     if args.quick:

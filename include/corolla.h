@@ -357,9 +357,8 @@ struct corolla_server_config {
     const char *swarm_key;    /* key file of a private swarm, to hand out certificates; NULL: swarm.pem in home if there is one */
     const char *const *joins; /* entries of the swarm: join codes, or HOST or HOST:PORT; may be none */
     size_t n_joins;
-    bool lan; /* look for others on the local network, and answer them */
-    bool
-        share_prefixes; /* in a private swarm: what a session begins with may be copied from another client's, whose word for it is taken */
+    bool lan;                   /* look for others on the local network, and answer them */
+    bool share_prefixes;        /* in a private swarm: a session may begin with a copy of another client's, whose word for it is taken */
     uint32_t max_clients;       /* identities that may have sessions at once; 0: as many as there is room for */
     uint32_t client_percent;    /* of the KV budget that one identity may hold; 0: all of it */
     const char *const *trusted; /* keys in hex of identities without such limits; the server's own is one of them */

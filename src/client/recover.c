@@ -363,7 +363,6 @@ enum corolla_status recover(struct remote *remote, const struct session_run *run
         enum corolla_status status = try_once(&r, timed_out, again, &error);
         if (status == COROLLA_OK) break;
         timed_out = status == COROLLA_TIMEOUT;
-        if (step_busy(remote)) peers_pause(remote->peers, BUSY_MS);
         if (status == COROLLA_CANCELLED || status == COROLLA_NOMEM || status == COROLLA_REFUSED || is_fatal(remote)) {
             *err = error;
             return status;
@@ -372,6 +371,7 @@ enum corolla_status recover(struct remote *remote, const struct session_run *run
             *err = error.status != COROLLA_OK ? error : first;
             return err->status;
         }
+        if (step_busy(remote)) peers_pause(remote->peers, BUSY_MS);
     }
     report(&r);
     return COROLLA_OK;

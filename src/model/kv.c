@@ -123,9 +123,9 @@ enum corolla_status kv_copy(struct kv *to, const struct kv *from, uint32_t begin
 
 /* ---- to a file and back ---------------------------------------------------------------------------------------- */
 
-static const struct ggml_tensor *widest(const struct kv *kv) { return kv->k[0]; } /* K and V of all blocks have rows of one size */
+static size_t position_bytes(const struct kv *kv) { return kv->k[0]->nb[1]; } /* of K or V of a block: all have the same */
 
-uint64_t kv_saved_bytes(const struct kv *kv, uint32_t n) { return 2ull * (kv->end - kv->begin) * n * widest(kv)->nb[1]; }
+uint64_t kv_saved_bytes(const struct kv *kv, uint32_t n) { return 2ull * (kv->end - kv->begin) * n * position_bytes(kv); }
 
 /* The first n positions of a tensor and the bytes in which they lie behind each other. */
 static void gather(struct ggml_tensor *t, bool whole_rows, uint32_t n, uint8_t *bytes, bool back) {
@@ -140,7 +140,7 @@ static void gather(struct ggml_tensor *t, bool whole_rows, uint32_t n, uint8_t *
 }
 
 static enum corolla_status stream(const struct kv *kv, uint32_t n, bool back, kv_stream_fn fn, void *user, struct corolla_error *err) {
-    size_t size = n * widest(kv)->nb[1];
+    size_t size = n * position_bytes(kv);
     uint8_t *bytes = malloc(size + 1);
     if (!bytes) return err_set(err, COROLLA_NOMEM, "out of memory to move a cache");
     bool good = true, flash = span_flash(kv->span);

@@ -135,11 +135,8 @@ static void do_evict(void *user) {
     struct node *node = r->node;
     struct corolla_error error;
     err_set(&error, COROLLA_DRAINING, "this server moves to other blocks: choose another one");
-    for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, NULL)) {
-        struct answer_about about = {.session = s->id, .epoch = s->epoch, .position = s->expected};
-        answer_failed(node, s->link, s->stream, &about, &error);
-        node_close_session(node, s);
-    }
+    for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, NULL))
+        node_fail_session(node, s, &error);
 }
 
 void node_evict(struct node *node) { node_call(node, do_evict, &(struct request){.node = node}); }

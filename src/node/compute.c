@@ -153,7 +153,7 @@ static uint32_t have(const struct lane *to, const struct lane *from, uint32_t mo
 static void copy_from_parent(struct step *step) {
     struct lane *to = step->lane;
     const struct lane *from = &step->parent->lane;
-    if (!from->kv || !to->kv) {
+    if (!from->kv) {
         err_set(&step->error, COROLLA_BUSY, "a session to copy from is not in memory yet: try again");
         return;
     }
@@ -172,8 +172,10 @@ static void copy_from_parent(struct step *step) {
 /* What must hold before the first row is computed. */
 static bool begin_step(struct compute *c, struct step *step) {
     const struct lane *lane = step->lane;
-    if (!lane->kv) err_set(&step->error, COROLLA_NO_SESSION, "this server has lost the session: open it again");
-    if (step->parent) copy_from_parent(step);
+    if (!lane->kv)
+        err_set(&step->error, COROLLA_NO_SESSION, "this server has lost the session: open it again");
+    else if (step->parent)
+        copy_from_parent(step);
     if (step->error.status != COROLLA_OK) return false;
     if (step->position > lane->length) /* a step before it failed */
         err_set(&step->error, COROLLA_BAD_POSITION, "blocks %u:%u hold %u positions and cannot continue at %u: step from there",

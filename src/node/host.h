@@ -20,7 +20,7 @@ struct host {
     uint32_t session_tokens_max;
     int64_t rows_bytes_left; /* of the memory for the rows that sessions keep; the loop's */
     int spool;               /* where idle sessions go (swap.h); -1: nowhere */
-    uint64_t spool_max;      /* bytes */
+    uint64_t spool_max;      /* bytes; 0: nobody is sent away, or not any more */
 };
 
 struct host_config {

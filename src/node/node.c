@@ -31,8 +31,10 @@ void node_release_session(struct node *node, struct session *session) {
         log_debug("session_end rows=%llu", (unsigned long long)lane->n_computed);
         kv_close(lane->kv);
         row_log_free(lane->kept);
-        if (session->swap == SWAP_HERE) node->host->rows_bytes_left += (int64_t)session->kept_bytes;
-        vacancy_note(&node->vacancy, clock_life_ms(), session->max_tokens);
+        if (session->swap == SWAP_HERE) {
+            node->host->rows_bytes_left += (int64_t)session->kept_bytes;
+            vacancy_note(&node->vacancy, clock_life_ms(), session->max_tokens);
+        }
         session->freed = true;
     }
     if (forward_dials(session)) return;
@@ -65,13 +67,16 @@ void node_drop_steps(struct node *node, struct step *first) {
     }
 }
 
-struct step *node_withdraw(struct node *node, struct session *session) {
+struct step *node_withdraw(struct node *node, struct session *session, bool ends) {
     struct step *first = compute_withdraw(node->host->compute, &session->lane), **at = &first;
     while (*at) {
         struct step *step = *at;
         if (step->kind == STEP_SWAP_OUT || step->kind == STEP_SWAP_IN) {
             *at = step->next;
-            swap_withdrawn(node, step);
+            if (ends)
+                swap_give_up(node, step);
+            else
+                compute_submit(node->host->compute, &session->lane, step);
         } else {
             at = &step->next;
         }
@@ -79,21 +84,21 @@ struct step *node_withdraw(struct node *node, struct session *session) {
     return first;
 }
 
-static void drop_waiting(struct node *node, struct session *session) {
-    node_drop_steps(node, node_withdraw(node, session));
+static void drop_waiting(struct node *node, struct session *session, bool ends) {
+    node_drop_steps(node, node_withdraw(node, session, ends));
     forward_drop(node, session);
 }
 
 void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch) {
     if (epoch <= session->epoch) return;
     session->epoch = epoch;
-    drop_waiting(node, session);
+    drop_waiting(node, session, false);
 }
 
 static void take_out(struct node *node, struct session *session) {
     sessions_remove(&node->sessions, session);
     session->sync_due = false;
-    drop_waiting(node, session);
+    drop_waiting(node, session, true);
     session->closed = true;
     session->link = NULL;
 }
@@ -106,6 +111,12 @@ void node_close_session(struct node *node, struct session *session) {
 void node_end_session(struct node *node, struct session *session) {
     take_out(node, session);
     if (!prefix_keep(node, session)) node_release_session(node, session);
+}
+
+void node_fail_session(struct node *node, struct session *session, const struct corolla_error *error) {
+    struct answer_about about = {.session = session->id, .epoch = session->epoch, .position = session->expected};
+    answer_failed(node, session->link, session->stream, &about, error);
+    node_close_session(node, session);
 }
 
 uint64_t node_tokens_left(const struct node *node) {
@@ -131,7 +142,8 @@ static enum corolla_status check_step(struct node *node, struct session *session
     enum corolla_status status = msg->kind == MSG_REPLAY
                                      ? sessions_check_replay(session, m, sender, err)
                                      : sessions_check_step(session, &node->limits, m, sender, msg->body ? msg->body->size : 0, err);
-    if (status == COROLLA_BAD_POSITION && msg->kind == MSG_REPLAY && session->swap != SWAP_HERE) { /* its rows are away */
+    bool unsure = status == COROLLA_OK || status == COROLLA_BAD_POSITION;
+    if (unsure && msg->kind == MSG_REPLAY && session->swap != SWAP_HERE) { /* its rows are away, or on their way */
         status = swap_call_back(node, session, err);
         return status != COROLLA_OK ? status : err_set(err, COROLLA_BUSY, "this session was idle, and is called back: try again");
     }
@@ -408,13 +420,13 @@ enum corolla_status node_start(struct node *node, struct net *net, struct mesh *
 static void end_drain(void *user) {
     struct node *node = user;
     struct corolla_error error;
-    node->stopping = true;
     err_set(&error, COROLLA_DRAINING, "this server is leaving: choose another one");
     for (struct session *s = sessions_each(&node->sessions, NULL); s; s = sessions_each(&node->sessions, s)) {
-        struct step *first = node_withdraw(node, s);
+        struct step *first = node_withdraw(node, s, true);
         if (first) answer_step_failed(node, first, &error);
         node_drop_steps(node, first);
     }
+    node->stopping = true;
     resume_tick(node);
     prefix_drop_all(node);
 }

@@ -117,12 +117,14 @@ void node_let_go(struct node *node, struct session *session);
 /* Frees a step that nobody waits for any more, and its session when that was the last reason to keep it. */
 void node_drop_step(struct node *node, struct step *step);
 void node_drop_steps(struct node *node, struct step *first);
-/* Takes back the steps of a session that wait to be computed. */
-struct step *node_withdraw(struct node *node, struct session *session);
+/* Takes back the steps of a session that wait to be computed; its swaps only when it ends. */
+struct step *node_withdraw(struct node *node, struct session *session, bool ends);
 /* A higher epoch: what waits is of a run that its client gave up. */
 void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch);
 /* Takes a session out of the table; it is freed when nothing points to it any more. */
 void node_close_session(struct node *node, struct session *session);
+/* The same, and its client is told why. */
+void node_fail_session(struct node *node, struct session *session, const struct corolla_error *error);
 /* The same by its client's will: others may begin like it. */
 void node_end_session(struct node *node, struct session *session);
 /* KV that sessions can be given now. */

@@ -269,6 +269,7 @@ struct session *sessions_find_orphan(const struct sessions *table, enum corolla_
     struct session *first = NULL;
     for (struct session *s = sessions_each(table, NULL); s; s = sessions_each(table, s)) {
         if (s->link || s->n_steps > 0 || (!any && memcmp(s->client.key, client->key, KEY_SIZE) != 0)) continue;
+        if (refusal == COROLLA_NO_CACHE && s->swap != SWAP_HERE) continue; /* it has no memory */
         if (!first || s->lost_ms < first->lost_ms) first = s;
     }
     return first;

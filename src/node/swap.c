@@ -29,16 +29,17 @@ static uint64_t find_gap(const struct node *node, uint64_t size) {
 
 /* ---- who goes -------------------------------------------------------------------------------------------------- */
 
+static uint64_t last_ms(const struct session *s) { return s->used_ms > s->opened_ms ? s->used_ms : s->opened_ms; }
+
 static bool is_idle(const struct session *s, uint64_t now_ms) {
-    uint64_t last_ms = s->used_ms > s->opened_ms ? s->used_ms : s->opened_ms;
-    return s->swap == SWAP_HERE && s->n_steps == 0 && s->lane.kv && now_ms - last_ms >= SWAP_IDLE_MS;
+    return s->swap == SWAP_HERE && s->n_steps == 0 && s->lane.kv && now_ms - last_ms(s) >= SWAP_IDLE_MS;
 }
 
 /* The idle session that has waited longest. */
 static struct session *find_idle(const struct node *node, uint64_t now_ms) {
     struct session *best = NULL;
     for (struct session *s = each(node, NULL); s; s = each(node, s))
-        if (is_idle(s, now_ms) && (!best || s->used_ms < best->used_ms)) best = s;
+        if (is_idle(s, now_ms) && (!best || last_ms(s) < last_ms(best))) best = s;
     return best;
 }
 
@@ -88,7 +89,7 @@ static bool could_have(const struct node *node, uint64_t need, uint64_t kept_byt
 bool swap_make_room(struct node *node, uint32_t begin, uint32_t end, uint32_t max_tokens, uint64_t kept_bytes) {
     uint64_t need = kv_need(node, begin, end, max_tokens);
     bool sent = false;
-    if (node->host->spool < 0 || !could_have(node, need, kept_bytes)) return false;
+    if (node->host->spool_max == 0 || !could_have(node, need, kept_bytes)) return false;
     while (!has_room(node, need, kept_bytes)) {
         struct session *session = find_idle(node, clock_life_ms());
         if (!session || !send_away(node, session)) return false;
@@ -125,9 +126,9 @@ static bool call(struct node *node, struct session *session) {
 }
 
 enum corolla_status swap_call_back(struct node *node, struct session *session, struct corolla_error *err) {
-    if (session->swap == SWAP_LEAVING) node_drop_steps(node, node_withdraw(node, session)); /* perhaps it has not gone yet */
     if (session->swap == SWAP_HERE || session->swap == SWAP_COMING || (session->swap == SWAP_AWAY && call(node, session)))
         return COROLLA_OK;
+    /* Who is still leaving goes first: what it was promised may be another's already. */
     return err_set(err, COROLLA_BUSY, "this session was idle, and others have its memory now: try again");
 }
 
@@ -145,26 +146,20 @@ static void went(struct node *node, struct session *session, const struct step *
         session->swap = SWAP_AWAY;
         return;
     }
-    log_warn("swap.failed why=\"%s\"", step->error.message);
+    log_warn("swap.ended why=\"%s\"", step->error.message);
+    node->host->spool_max = 0; /* its memory was given away: once is enough */
     stays(node, session);
 }
 
-/* The client takes the session for lost, and has it made again. */
-static void lost(struct node *node, struct session *session) {
-    struct corolla_error error;
-    err_set(&error, COROLLA_NO_SESSION, "this server has lost the session: open it again");
-    struct step *first = node_withdraw(node, session);
-    if (first) answer_step_failed(node, first, &error);
-    node_drop_steps(node, first);
-    node_close_session(node, session);
-}
-
+/* The client of one that cannot be read back has it made again. */
 static void came(struct node *node, struct session *session, struct step *step) {
+    struct corolla_error error;
     session->swap = SWAP_HERE;
     if (step->error.status == COROLLA_OK) return;
     log_warn("swap.lost why=\"%s\"", step->error.message);
     kv_close(step->kv);
-    if (!session->closed) lost(node, session);
+    err_set(&error, COROLLA_NO_SESSION, "this server has lost the session: open it again");
+    if (!session->closed) node_fail_session(node, session, &error);
 }
 
 void swap_done(struct node *node, struct step *step) {
@@ -175,12 +170,8 @@ void swap_done(struct node *node, struct step *step) {
     node_drop_step(node, step);
 }
 
-void swap_withdrawn(struct node *node, struct step *step) {
+void swap_give_up(struct node *node, struct step *step) {
     struct session *session = step->session;
-    if (step->kind == STEP_SWAP_IN && !node->stopping) {
-        compute_submit(node->host->compute, &session->lane, step);
-        return;
-    }
     if (step->kind == STEP_SWAP_OUT) {
         stays(node, session);
     } else {
@@ -194,7 +185,7 @@ void swap_withdrawn(struct node *node, struct step *step) {
 /* ---- what is told ---------------------------------------------------------------------------------------------- */
 
 uint64_t swap_tokens(const struct node *node) {
-    if (node->host->spool < 0) return 0;
+    if (node->host->spool_max == 0) return 0;
     const struct span *span = node->host->span;
     uint64_t now_ms = clock_life_ms(), bytes = 0;
     for (const struct session *s = each(node, NULL); s; s = each(node, s))

@@ -18,8 +18,8 @@ bool swap_make_room(struct node *node, uint32_t begin, uint32_t end, uint32_t ma
 enum corolla_status swap_call_back(struct node *node, struct session *session, struct corolla_error *err);
 /* A swap was computed. Frees the step. */
 void swap_done(struct node *node, struct step *step);
-/* A swap was withdrawn before it was computed: who was to go stays, who is called back comes all the same. Takes the step. */
-void swap_withdrawn(struct node *node, struct step *step);
+/* A swap that was not computed, of a session that ends. Takes the step. */
+void swap_give_up(struct node *node, struct step *step);
 /* Tokens of the whole span that idle sessions would make room for. */
 uint64_t swap_tokens(const struct node *node);
 uint32_t swap_count(const struct node *node); /* sessions that are away */

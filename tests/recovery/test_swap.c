@@ -1,13 +1,18 @@
 /* test_swap.c - more sessions than there is memory for: idle ones go to disk and come back, and every bit is the same, whatever else
  * happens to them. Three servers in this process, of which each holds the KV of two sessions.
  */
+#include <dirent.h>
+#include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <corolla.h>
@@ -32,29 +37,43 @@ static void must(enum corolla_status status, const struct corolla_error *err) {
     if (status != COROLLA_OK) fail_msg("%s: %s", corolla_status_name(status), err->message);
 }
 
-static void start_servers(uint64_t swap_bytes) {
+/* A server of the blocks between two cuts; join: NULL, or another one's code. */
+static struct corolla_server *start_server(uint32_t index, const char *home, uint32_t cache_tokens, uint64_t swap_bytes, const char *join) {
     struct corolla_error err;
-    const char *joins[SERVERS];
+    struct corolla_server *server;
     struct corolla_server_config config;
-    for (uint32_t i = 0; i < SERVERS; i++) {
-        corolla_server_config_default(&config);
-        config.listen = "127.0.0.1:0";
-        config.home = scratch_file("home");
-        config.begin = cuts[i];
-        config.end = cuts[i + 1];
-        config.threads = 1;
-        config.cache_tokens = 2 * TOKENS;
-        config.swap_bytes = swap_bytes;
-        must(corolla_server_start(&servers[i], model, &config, &err), &err);
-        joins[i] = corolla_server_join_code(servers[i]);
-    }
-    struct corolla_swarm_config client;
-    corolla_swarm_config_default(&client);
-    client.home = scratch_file("client");
-    client.joins = joins;
-    client.n_joins = SERVERS;
-    client.wait_ms = 20000;
-    must(corolla_swarm_open(&swarm, model, &client, &err), &err);
+    corolla_server_config_default(&config);
+    config.listen = "127.0.0.1:0";
+    config.home = scratch_file(home);
+    config.begin = cuts[index];
+    config.end = cuts[index + 1];
+    config.threads = 1;
+    config.cache_tokens = cache_tokens;
+    config.swap_bytes = swap_bytes;
+    config.joins = &join;
+    config.n_joins = join != NULL;
+    must(corolla_server_start(&server, model, &config, &err), &err);
+    return server;
+}
+
+static struct corolla_swarm *enter(const char *home, uint32_t wait_ms) {
+    struct corolla_error err;
+    struct corolla_swarm *entered;
+    struct corolla_swarm_config config;
+    const char *joins[SERVERS];
+    for (uint32_t i = 0; i < SERVERS; i++) joins[i] = corolla_server_join_code(servers[i]);
+    corolla_swarm_config_default(&config);
+    config.home = scratch_file(home);
+    config.joins = joins;
+    config.n_joins = SERVERS;
+    config.wait_ms = wait_ms;
+    must(corolla_swarm_open(&entered, model, &config, &err), &err);
+    return entered;
+}
+
+static void start_servers(uint64_t swap_bytes) {
+    for (uint32_t i = 0; i < SERVERS; i++) servers[i] = start_server(i, "home", 2 * TOKENS, swap_bytes, NULL);
+    swarm = enter("client", 20000);
 }
 
 static void stop_servers(void) {
@@ -185,27 +204,14 @@ static void a_fork_of_one_that_is_away_has_its_bits(void **state) {
 
 /* The middle server is replaced while sessions are away: the one before it is asked for rows that are on its disk. */
 static void rows_of_one_that_is_away_are_replayed(void **state) {
-    struct corolla_error err;
     struct corolla_session *sessions[3];
-    struct corolla_server *spare;
-    struct corolla_server_config config;
     (void)state;
     start_servers(64 << 20);
     for (uint32_t s = 0; s < 3; s++) {
         open_one(&sessions[s]);
         step(sessions[s], s, 0, 40);
     }
-    corolla_server_config_default(&config);
-    config.listen = "127.0.0.1:0";
-    config.home = scratch_file("spare");
-    config.begin = cuts[1];
-    config.end = cuts[2];
-    config.threads = 1;
-    config.cache_tokens = 4 * TOKENS;
-    const char *joins[] = {corolla_server_join_code(servers[0])};
-    config.joins = joins;
-    config.n_joins = 1;
-    must(corolla_server_start(&spare, model, &config, &err), &err);
+    struct corolla_server *spare = start_server(1, "spare", 4 * TOKENS, 0, corolla_server_join_code(servers[0]));
     assert_true(stats_of(0).swapped > 0);
     corolla_server_stop(servers[1]); /* no client waits: it goes at once */
     servers[1] = spare;
@@ -217,30 +223,29 @@ static void rows_of_one_that_is_away_are_replayed(void **state) {
     stop_servers();
 }
 
+/* For one session more, and for a client that does not wait long. */
+static bool is_room(void) {
+    struct corolla_error err;
+    struct corolla_session *session = NULL;
+    struct corolla_swarm *hasty = enter("hasty", 1500);
+    bool room = corolla_session_open(&session, hasty, TOKENS, &err) == COROLLA_OK;
+    corolla_session_close(session);
+    corolla_swarm_close(hasty);
+    return room;
+}
+
 /* Without a file, or when it is full, it is as before: there is no room. */
 static void a_full_file_takes_nobody(void **state) {
     static const uint64_t sizes[] = {0, 1};
     (void)state;
     for (size_t i = 0; i < 2; i++) {
-        struct corolla_session *a, *b, *none = NULL;
-        struct corolla_error err;
+        struct corolla_session *a, *b;
         start_servers(sizes[i]);
         open_one(&a);
         open_one(&b);
         step(a, 0, 0, 30);
         step(b, 1, 0, 30);
-        struct corolla_swarm_config config;
-        struct corolla_swarm *hasty;
-        const char *joins[SERVERS];
-        for (uint32_t s = 0; s < SERVERS; s++) joins[s] = corolla_server_join_code(servers[s]);
-        corolla_swarm_config_default(&config);
-        config.home = scratch_file("hasty");
-        config.joins = joins;
-        config.n_joins = SERVERS;
-        config.wait_ms = 1500;
-        must(corolla_swarm_open(&hasty, model, &config, &err), &err);
-        if (corolla_session_open(&none, hasty, TOKENS, &err) == COROLLA_OK) fail_msg("there was room, with a file of %d", (int)sizes[i]);
-        corolla_swarm_close(hasty);
+        if (is_room()) fail_msg("there was room, with a file of %d", (int)sizes[i]);
         step(a, 0, 30, 10);
         step(b, 1, 30, 10);
         assert_int_equal(stats_of(0).swaps, 0);
@@ -250,12 +255,80 @@ static void a_full_file_takes_nobody(void **state) {
     }
 }
 
+/* The disk is full, which is seen when a session was sent there already: it stays, and nobody is sent after it. */
+static void a_session_that_cannot_go_goes_on(void **state) {
+    struct corolla_session *a, *b;
+    struct rlimit before, none;
+    (void)state;
+    start_servers(64 << 20);
+    open_one(&a);
+    open_one(&b);
+    step(a, 0, 0, 30);
+    step(b, 1, 0, 30);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before);
+    none = (struct rlimit){.rlim_cur = 4096, .rlim_max = before.rlim_max}; /* room for the files of a home */
+    setrlimit(RLIMIT_FSIZE, &none);
+    for (uint32_t i = 0; i < SERVERS; i++) is_room(); /* who comes first takes what another one seemed to leave */
+    assert_false(is_room());
+    setrlimit(RLIMIT_FSIZE, &before);
+    assert_int_equal(stats_of(0).swapped, 0);
+    step(a, 0, 30, 10);
+    step(b, 1, 30, 10);
+    assert_int_equal(stats_of(0).swaps, 0);
+    corolla_session_close(a);
+    assert_true(is_room());
+    corolla_session_close(b);
+    stop_servers();
+}
+
+/* All files of idle sessions are empty from now on; how many there were. */
+static uint32_t lose_files(void) {
+    DIR *folder = opendir("/proc/self/fd");
+    int null = open("/dev/null", O_RDWR);
+    uint32_t n = 0;
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        char target[512] = {0};
+        if (readlinkat(dirfd(folder), entry->d_name, target, sizeof target - 1) <= 0 || !strstr(target, "/swap-")) continue;
+        dup2(null, atoi(entry->d_name));
+        n++;
+    }
+    close(null);
+    closedir(folder);
+    return n;
+}
+
+static void note_loss(void *user, const struct corolla_event *event) {
+    if (event->kind == COROLLA_EVENT_RECOVERED && strcmp(event->reason, "crashed") == 0) ++*(uint32_t *)user;
+}
+
+static void a_session_that_cannot_come_back_is_made_again(void **state) {
+    struct corolla_session *sessions[3];
+    uint32_t lost = 0;
+    (void)state;
+    start_servers(64 << 20);
+    for (uint32_t s = 0; s < 3; s++) {
+        open_one(&sessions[s]);
+        step(sessions[s], s, 0, 30);
+    }
+    assert_true(stats_of(0).swapped > 0);
+    assert_int_equal(lose_files(), SERVERS);
+    corolla_session_watch(sessions[0], note_loss, &lost);
+    step(sessions[0], 0, 30, 10);
+    assert_true(lost > 0);
+    for (uint32_t s = 0; s < 3; s++) corolla_session_close(sessions[s]);
+    stop_servers();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_sessions_go_and_come_back_with_the_same_bits),
         cmocka_unit_test(a_fork_of_one_that_is_away_has_its_bits),
         cmocka_unit_test(rows_of_one_that_is_away_are_replayed),
         cmocka_unit_test(a_full_file_takes_nobody),
+        cmocka_unit_test(a_session_that_cannot_go_goes_on),
+        cmocka_unit_test(a_session_that_cannot_come_back_is_made_again),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -509,6 +509,9 @@ static void the_orphan_that_ends_first_is_the_one_that_waits_longest(void **stat
     assert_ptr_equal(sessions_find_orphan(&table, COROLLA_NO_CACHE, &client), &sessions[7]);
     sessions[7].n_steps = 1; /* its end would give nothing back yet */
     assert_ptr_equal(sessions_find_orphan(&table, COROLLA_NO_CACHE, &client), &sessions[5]);
+    sessions[5].swap = SWAP_AWAY; /* its end would give no memory back */
+    assert_ptr_equal(sessions_find_orphan(&table, COROLLA_NO_CACHE, &client), &sessions[3]);
+    sessions[5].swap = SWAP_HERE;
     assert_null(sessions_find_orphan(&table, COROLLA_NOT_SERVED, &client));
     assert_null(sessions_find_orphan(&table, COROLLA_DRAINING, &client));
     sessions[5].lost_ms = 200;
