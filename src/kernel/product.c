@@ -1,54 +1,44 @@
 /* product.c - see product.h. */
 #include "kernel/product.h"
 
-#include <stdint.h>
-#include <string.h>
-
 #include "ggml-backend.h"
 #include "ggml.h"
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include "kernel/unpack.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma")))
-#define INLINE TARGET __attribute__((always_inline)) static inline
-#define UNROLLED _Pragma("GCC unroll 4")
-#define BLOCK 32
-#define COLUMNS_MAX 65536 /* bounds what lies on the stack */
-#define GROUP 4           /* weight rows, and rows, of a tile */
+#define ROWS 8 /* of x in a tile */
 
 /* ---- rows ------------------------------------------------------------------------------------------------------ */
 
-/* A row of n columns: q [n] int8; sums [n / 4] int32, of four q each; scales [n / 32] float; totals [n / 32] float, scale x sum of q. */
-static size_t row_bytes(int64_t n) { return (size_t)n * 2 + (size_t)n / BLOCK * 2 * sizeof(float); }
-static int8_t *row_q(void *row) { return row; }
-static int32_t *row_sums(void *row, int64_t n) { return (int32_t *)(void *)((int8_t *)row + n); }
-static float *row_scales(void *row, int64_t n) { return (float *)(void *)((int8_t *)row + 2 * n); }
-static float *row_totals(void *row, int64_t n) { return row_scales(row, n) + n / BLOCK; }
+struct row_block { /* 32 numbers of a row */
+    int8_t q[BLOCK];
+    float d;    /* the number is d q */
+    float s[3]; /* d times the sum of q, by enum sum */
+};
 
-INLINE int32_t sum_integers(__m256i v) {
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+enum sum { SUM_FIRST, SUM_SECOND, SUM_WHOLE }; /* of each half; of both */
+
+INLINE int32_t sum_integers(__m128i s) {
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
 }
 
-INLINE float through_half(float v) { return _cvtsh_ss(_cvtss_sh(v, _MM_FROUND_TO_NEAREST_INT)); }
-
-/* As ggml's quantize_row_q8_0 and _q8_1 on this processor: their scales and totals are half floats. */
-TARGET static void quantise_row(const float *x, int64_t n, void *row) {
+TARGET static void quantise_row(const float *x, int64_t n, struct row_block *out) {
     const __m256i ones = _mm256_set1_epi8(1);
-    for (int64_t k = 0; k < n / BLOCK; k++) {
+    for (int64_t k = 0; k < n / BLOCK; k++, out++) {
         __m512 a = _mm512_loadu_ps(x + k * BLOCK), b = _mm512_loadu_ps(x + k * BLOCK + 16);
         float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
         __m512 inverse = _mm512_set1_ps(most > 0 ? 127.0f / most : 0.0f);
         __m128i low = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)));
         __m128i high = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(b, inverse)));
-        __m256i q = _mm256_set_m128i(high, low);
-        _mm256_storeu_si256((__m256i *)(void *)(row_q(row) + k * BLOCK), q);
-        __m256i four = _mm256_dpbusd_epi32(_mm256_setzero_si256(), ones, q);
-        _mm256_storeu_si256((__m256i *)(void *)(row_sums(row, n) + k * BLOCK / 4), four);
-        row_scales(row, n)[k] = through_half(most / 127.0f);
-        row_totals(row, n)[k] = through_half(most / 127.0f * (float)sum_integers(four));
+        __m256i q = _mm256_set_m128i(high, low), fours = _mm256_dpbusd_epi32(_mm256_setzero_si256(), ones, q);
+        int32_t first = sum_integers(_mm256_castsi256_si128(fours)), second = sum_integers(_mm256_extracti128_si256(fours, 1));
+        _mm256_storeu_si256((__m256i *)(void *)out->q, q);
+        out->d = most / 127.0f;
+        out->s[SUM_FIRST] = out->d * (float)first;
+        out->s[SUM_SECOND] = out->d * (float)second;
+        out->s[SUM_WHOLE] = out->d * (float)(first + second);
     }
 }
 
@@ -56,182 +46,137 @@ static void quantise(struct ggml_tensor *out, int ith, int nth, void *user) {
     const struct ggml_tensor *x = out->src[0];
     (void)user;
     for (int64_t i = ith; i < x->ne[1]; i += nth)
-        quantise_row((const float *)(const void *)((const char *)x->data + i * (int64_t)x->nb[1]), x->ne[0],
-                     (char *)out->data + i * (int64_t)out->nb[1]);
+        quantise_row((const float *)(const void *)((const char *)x->data + (size_t)i * x->nb[1]), x->ne[0],
+                     (struct row_block *)(void *)((char *)out->data + (size_t)i * out->nb[1]));
+}
+
+/* ---- tiles ----------------------------------------------------------------------------------------------------- */
+
+struct place { /* where the sums of a tile are, row after row */
+    float *out;
+    int64_t stride;
+    __mmask16 lanes; /* weight rows that there are */
+};
+
+INLINE __m512 word(const int8_t *q) { /* four numbers, in every lane */
+    float four;
+    memcpy(&four, q, sizeof four);
+    return _mm512_set1_ps(four);
+}
+
+/* The blocks of a panel, or what is `of` them, with n rows: adds to the sums, which begin at nothing with the first panel. */
+INLINE void tile(enum sum of, const struct panel *panel, int n_blocks, const struct row_block *const rows[ROWS], int n, struct place to,
+                 bool first) {
+    __m512 sums[ROWS];
+    UNROLLED for (int j = 0; j < n; j++) sums[j] = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(to.lanes, to.out + j * to.stride);
+    for (int k = 0; k < n_blocks; k++) {
+        __m512i dots[ROWS];
+        UNROLLED for (int j = 0; j < n; j++) dots[j] = _mm512_setzero_si512();
+        UNROLLED for (int s = 0; s < BLOCK / 4; s++) {
+            __m512i u = _mm512_loadu_si512(panel->u[k][s]);
+            UNROLLED for (int j = 0; j < n; j++) dots[j] = _mm512_dpbusd_epi32(dots[j], u, _mm512_castps_si512(word(rows[j][k].q + 4 * s)));
+            bool last = s == 7;
+            if (!last && !(of == SUM_FIRST && s == 3)) continue;
+            int part = of == SUM_FIRST ? 2 * k + last : k;
+            __m512 d = _mm512_loadu_ps(panel->d[part]), m = _mm512_loadu_ps(panel->m[part]);
+            UNROLLED for (int j = 0; j < n; j++) {
+                const struct row_block *x = &rows[j][k];
+                sums[j] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(x->d)), _mm512_cvtepi32_ps(dots[j]), sums[j]);
+                sums[j] = _mm512_fmadd_ps(m, _mm512_set1_ps(x->s[of == SUM_FIRST && last ? SUM_SECOND : of]), sums[j]);
+                dots[j] = _mm512_setzero_si512();
+            }
+        }
+    }
+    UNROLLED for (int j = 0; j < n; j++) _mm512_mask_storeu_ps(to.out + j * to.stride, to.lanes, sums[j]);
+}
+
+/* Each number of rows has its loops unrolled. */
+INLINE void tiles(enum sum of, const struct panel *panel, int n_blocks, const struct row_block *const rows[ROWS], int n, struct place to,
+                  bool first) {
+    switch (n) {
+    case 1: tile(of, panel, n_blocks, rows, 1, to, first); break;
+    case 2: tile(of, panel, n_blocks, rows, 2, to, first); break;
+    case 3: tile(of, panel, n_blocks, rows, 3, to, first); break;
+    case 4: tile(of, panel, n_blocks, rows, 4, to, first); break;
+    case 5: tile(of, panel, n_blocks, rows, 5, to, first); break;
+    case 6: tile(of, panel, n_blocks, rows, 6, to, first); break;
+    case 7: tile(of, panel, n_blocks, rows, 7, to, first); break;
+    default: tile(of, panel, n_blocks, rows, 8, to, first); break;
+    }
+}
+
+/* Blocks [k, k + n) of a group with all rows. */
+TARGET static void panel_by_rows(enum sum of, const struct panel *panel, int64_t k, int n_blocks, const struct ggml_tensor *x,
+                                 struct place to) {
+    for (int64_t j = 0; j < x->ne[1]; j += ROWS) {
+        int n = x->ne[1] - j < ROWS ? (int)(x->ne[1] - j) : ROWS;
+        const struct row_block *rows[ROWS];
+        for (int i = 0; i < n; i++)
+            rows[i] = (const struct row_block *)(const void *)((const char *)x->data + (size_t)(j + i) * x->nb[1]) + k;
+        struct place at = {to.out + j * to.stride, to.stride, to.lanes};
+        if (of == SUM_WHOLE)
+            tiles(SUM_WHOLE, panel, n_blocks, rows, n, at, k == 0);
+        else
+            tiles(SUM_FIRST, panel, n_blocks, rows, n, at, k == 0);
+    }
 }
 
 /* ---- weights --------------------------------------------------------------------------------------------------- */
 
-struct unpacked { /* one block of one weight row */
-    __m256i u;
-    float d, m;
-};
+#define UNPACKER(name, type)                                                                                                               \
+    TARGET static void name(const uint8_t *const rows[GROUP], int64_t k, int n, struct panel *out) { unpack(type, rows, k, n, out); }
+UNPACKER(unpack_q4_0, GGML_TYPE_Q4_0)
+UNPACKER(unpack_q4_1, GGML_TYPE_Q4_1)
+UNPACKER(unpack_q5_0, GGML_TYPE_Q5_0)
+UNPACKER(unpack_q5_1, GGML_TYPE_Q5_1)
+UNPACKER(unpack_q8_0, GGML_TYPE_Q8_0)
+UNPACKER(unpack_q4_k, GGML_TYPE_Q4_K)
+UNPACKER(unpack_q5_k, GGML_TYPE_Q5_K)
+UNPACKER(unpack_q6_k, GGML_TYPE_Q6_K)
 
-INLINE float half(const uint8_t *at) {
-    uint16_t h;
-    memcpy(&h, at, sizeof h);
-    return _cvtsh_ss(h);
-}
+typedef void (*unpacker)(const uint8_t *const rows[GROUP], int64_t k, int n, struct panel *out);
 
-INLINE __m256i nibbles(const uint8_t *at) {
-    __m128i both = _mm_loadu_si128((const __m128i *)(const void *)at), mask = _mm_set1_epi8(15);
-    return _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(both, 4), mask), _mm_and_si128(both, mask));
-}
-
-INLINE struct unpacked unpack_q8_0(const uint8_t *row, int64_t k) {
-    const uint8_t *at = row + k * 34;
-    __m256i x = _mm256_loadu_si256((const __m256i *)(const void *)(at + 2));
-    return (struct unpacked){.u = _mm256_xor_si256(x, _mm256_set1_epi8((char)0x80)), .d = half(at)};
-}
-
-INLINE struct unpacked unpack_q4_1(const uint8_t *row, int64_t k) {
-    const uint8_t *at = row + k * 20;
-    return (struct unpacked){.u = nibbles(at + 4), .d = half(at), .m = half(at + 2)};
-}
-
-/* The fifth bits of 32 numbers. */
-INLINE __m256i fifths(const uint8_t *at) {
-    uint32_t bits;
-    memcpy(&bits, at, sizeof bits);
-    return _mm256_maskz_set1_epi8(bits, 16);
-}
-
-INLINE struct unpacked unpack_q5_0(const uint8_t *row, int64_t k) {
-    const uint8_t *at = row + k * 22;
-    return (struct unpacked){.u = _mm256_or_si256(nibbles(at + 6), fifths(at + 2)), .d = half(at)};
-}
-
-/* Four weight rows, unpacked once for many rows. */
-struct group {
-    uint8_t u[COLUMNS_MAX / BLOCK][GROUP][BLOCK];
-    float d[COLUMNS_MAX / BLOCK][GROUP], m[COLUMNS_MAX / BLOCK][GROUP];
-};
-
-/* ---- tiles ----------------------------------------------------------------------------------------------------- */
-
-/* Always in this order. */
-INLINE float sum_lanes(__m256 v) {
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-}
-
-enum kind { KIND_Q8_0, KIND_Q5_0, KIND_Q4_1 };
-
-INLINE struct unpacked unpack(enum kind kind, const uint8_t *row, int64_t k) {
-    return kind == KIND_Q8_0 ? unpack_q8_0(row, k) : kind == KIND_Q5_0 ? unpack_q5_0(row, k) : unpack_q4_1(row, k);
-}
-
-/* n_w weight rows (of group, or the one at weight) with n_x rows; out[j][i] at out + j * stride + i. */
-INLINE void tile(enum kind kind, const struct group *group, const uint8_t *weight, int n_w, void *const *rows, int n_x, int64_t n,
-                 float *out, int64_t stride) {
-    __m256 sums[GROUP][GROUP];
-    float mins[GROUP][GROUP];
-    UNROLLED for (int i = 0; i < n_w; i++) UNROLLED for (int j = 0; j < n_x; j++) {
-        sums[i][j] = _mm256_setzero_ps();
-        mins[i][j] = 0;
+/* NULL: none. */
+static unpacker unpacker_of(int type) {
+    switch (type) {
+    case GGML_TYPE_Q4_0: return unpack_q4_0;
+    case GGML_TYPE_Q4_1: return unpack_q4_1;
+    case GGML_TYPE_Q5_0: return unpack_q5_0;
+    case GGML_TYPE_Q5_1: return unpack_q5_1;
+    case GGML_TYPE_Q8_0: return unpack_q8_0;
+    case GGML_TYPE_Q4_K: return unpack_q4_k;
+    case GGML_TYPE_Q5_K: return unpack_q5_k;
+    case GGML_TYPE_Q6_K: return unpack_q6_k;
+    default: return NULL;
     }
-    for (int64_t k = 0; k < n / BLOCK; k++) {
-        struct unpacked w[GROUP];
-        UNROLLED for (int i = 0; i < n_w; i++) {
-            if (group)
-                w[i] = (struct unpacked){
-                    .u = _mm256_loadu_si256((const __m256i *)(const void *)group->u[k][i]), .d = group->d[k][i], .m = group->m[k][i]};
-            else
-                w[i] = unpack(kind, weight, k);
-        }
-        UNROLLED for (int j = 0; j < n_x; j++) {
-            __m256i q = _mm256_loadu_si256((const __m256i *)(const void *)(row_q(rows[j]) + k * BLOCK));
-            float d = row_scales(rows[j], n)[k];
-            __m256i zero = _mm256_setzero_si256();
-            if (kind != KIND_Q4_1) { /* u is 128 or 16 more than the weight */
-                __m256i four = _mm256_loadu_si256((const __m256i *)(const void *)(row_sums(rows[j], n) + k * BLOCK / 4));
-                zero = _mm256_sub_epi32(zero, _mm256_slli_epi32(four, kind == KIND_Q8_0 ? 7 : 4));
-            }
-            UNROLLED for (int i = 0; i < n_w; i++) {
-                __m256 dot = _mm256_cvtepi32_ps(_mm256_dpbusd_epi32(zero, w[i].u, q));
-                sums[i][j] = _mm256_fmadd_ps(_mm256_set1_ps(w[i].d * d), dot, sums[i][j]);
-                if (kind == KIND_Q4_1) mins[i][j] += w[i].m * row_totals(rows[j], n)[k];
-            }
-        }
-    }
-    UNROLLED for (int i = 0; i < n_w; i++) UNROLLED for (int j = 0; j < n_x; j++) out[j * stride + i] = sum_lanes(sums[i][j]) + mins[i][j];
 }
 
-/* Of an unpacked group, with as many rows as there are, so that each number has its loops unrolled. */
-INLINE void tiles(enum kind kind, const struct group *group, void *const *rows, int n_x, int64_t n, float *out, int64_t stride) {
-    if (n_x == 4) tile(kind, group, NULL, GROUP, rows, 4, n, out, stride);
-    if (n_x == 3) tile(kind, group, NULL, GROUP, rows, 3, n, out, stride);
-    if (n_x == 2) tile(kind, group, NULL, GROUP, rows, 2, n, out, stride);
-    if (n_x == 1) tile(kind, group, NULL, GROUP, rows, 1, n, out, stride);
-}
-
-INLINE void unpack_group(enum kind kind, const uint8_t *weight, size_t stride, int64_t n, struct group *group) {
-    for (int i = 0; i < GROUP; i++)
-        for (int64_t k = 0; k < n / BLOCK; k++) {
-            struct unpacked w = unpack(kind, weight + (size_t)i * stride, k);
-            _mm256_storeu_si256((__m256i *)(void *)group->u[k][i], w.u);
-            group->d[k][i] = w.d;
-            group->m[k][i] = w.m;
-        }
-}
-
-static void *row_of(const struct ggml_tensor *x, int64_t j) { return (char *)x->data + (size_t)j * x->nb[1]; }
-static float *place_of(const struct ggml_tensor *out, int64_t j, int64_t i) { return (float *)out->data + j * out->ne[0] + i; }
-
-/* Weight rows [begin, end) with all rows: four at a time, and what is left, or all of them when there is one row, one by one as they lie.
- */
-INLINE void multiply(enum kind kind, const struct ggml_tensor *w, const struct ggml_tensor *x, struct ggml_tensor *out, int64_t begin,
-                     int64_t end) {
-    struct group group; /* pages that are not reached cost nothing */
-    int64_t n = w->ne[0], n_rows = out->ne[1], i = begin;
-    for (; n_rows > 1 && i + GROUP <= end; i += GROUP) {
-        unpack_group(kind, (const uint8_t *)w->data + (size_t)i * w->nb[1], w->nb[1], n, &group);
-        for (int64_t j = 0; j < n_rows; j += GROUP) {
-            int n_x = n_rows - j < GROUP ? (int)(n_rows - j) : GROUP;
-            void *rows[GROUP];
-            for (int r = 0; r < n_x; r++) rows[r] = row_of(x, j + r);
-            tiles(kind, &group, rows, n_x, n, place_of(out, j, i), out->ne[0]);
-        }
-    }
-    for (; i < end; i++)
-        for (int64_t j = 0; j < n_rows; j++) {
-            void *row = row_of(x, j);
-            tile(kind, NULL, (const uint8_t *)w->data + (size_t)i * w->nb[1], 1, &row, 1, n, place_of(out, j, i), out->ne[0]);
-        }
-}
-
-TARGET static void multiply_q8_0(const struct ggml_tensor *w, const struct ggml_tensor *x, struct ggml_tensor *out, int64_t begin,
-                                 int64_t end) {
-    multiply(KIND_Q8_0, w, x, out, begin, end);
-}
-
-TARGET static void multiply_q5_0(const struct ggml_tensor *w, const struct ggml_tensor *x, struct ggml_tensor *out, int64_t begin,
-                                 int64_t end) {
-    multiply(KIND_Q5_0, w, x, out, begin, end);
-}
-
-TARGET static void multiply_q4_1(const struct ggml_tensor *w, const struct ggml_tensor *x, struct ggml_tensor *out, int64_t begin,
-                                 int64_t end) {
-    multiply(KIND_Q4_1, w, x, out, begin, end);
-}
-
-static void compute(struct ggml_tensor *out, int ith, int nth, void *user) {
+/* Groups of weight rows, each with all rows. */
+static void multiply(struct ggml_tensor *out, int ith, int nth, void *user) {
     const struct ggml_tensor *w = out->src[0], *x = out->src[1];
-    int64_t groups = (w->ne[1] + GROUP - 1) / GROUP, begin = groups * ith / nth * GROUP, end = groups * (ith + 1) / nth * GROUP;
+    int64_t n_groups = (w->ne[1] + GROUP - 1) / GROUP, n_blocks = w->ne[0] / BLOCK;
+    unpacker unpack_panel = unpacker_of(w->type);
+    struct panel panel;
     (void)user;
-    if (end > w->ne[1]) end = w->ne[1];
-    if (w->type == GGML_TYPE_Q8_0)
-        multiply_q8_0(w, x, out, begin, end);
-    else if (w->type == GGML_TYPE_Q5_0)
-        multiply_q5_0(w, x, out, begin, end);
-    else
-        multiply_q4_1(w, x, out, begin, end);
+    for (int64_t group = n_groups * ith / nth; group < n_groups * (ith + 1) / nth; group++) {
+        int64_t first = group * GROUP, left = w->ne[1] - first;
+        const uint8_t *rows[GROUP];
+        for (int64_t i = 0; i < GROUP; i++) rows[i] = (const uint8_t *)w->data + (size_t)(first + (i < left ? i : 0)) * w->nb[1];
+        struct place to = {(float *)out->data + first, out->ne[0], left < GROUP ? (__mmask16)((1u << left) - 1) : 0xffff};
+        for (int64_t k = 0; k < n_blocks; k += PANEL) {
+            int n = n_blocks - k < PANEL ? (int)(n_blocks - k) : PANEL;
+            unpack_panel(rows, k, n, &panel);
+            panel_by_rows(has_halves(w->type) ? SUM_FIRST : SUM_WHOLE, &panel, k, n, x, to);
+        }
+    }
 }
 
-static bool processor_can(void) {
-    return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+/* ---- what can be ----------------------------------------------------------------------------------------------- */
+
+bool product_can(int type, int64_t columns) {
+    bool processor = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+    return processor && unpacker_of(type) && columns % ggml_blck_size((enum ggml_type)type) == 0;
 }
 
 /* Memory of the CPU backend, not of one that maps its own; repacked weights are no host memory to ggml, and its mapped files have no
@@ -242,26 +187,36 @@ static bool on_processor(ggml_backend_buffer_t buffer) {
     return !device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 
-bool product_takes(const struct ggml_tensor *w) {
-    bool type = w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q5_0 || w->type == GGML_TYPE_Q4_1;
-    return type && on_processor(w->buffer) && ggml_n_dims(w) == 2 && w->ne[0] % BLOCK == 0 && w->ne[0] <= COLUMNS_MAX && processor_can();
+bool product_takes(const struct ggml_tensor *w) { return product_can(w->type, w->ne[0]) && ggml_n_dims(w) == 2 && on_processor(w->buffer); }
+
+struct ggml_tensor *product_rows(struct ggml_context *ctx, struct ggml_tensor *x) {
+    struct ggml_tensor *of_x[] = {x};
+    int64_t bytes = x->ne[0] / BLOCK * (int64_t)sizeof(struct row_block);
+    return ggml_custom_4d(ctx, GGML_TYPE_I8, bytes, x->ne[1], 1, 1, of_x, 1, quantise, GGML_N_TASKS_MAX, NULL);
 }
 
-struct ggml_tensor *product(struct ggml_context *ctx, struct ggml_tensor *w, struct ggml_tensor *x) {
-    struct ggml_tensor *of_x[] = {x};
-    struct ggml_tensor *q =
-        ggml_custom_4d(ctx, GGML_TYPE_I8, (int64_t)row_bytes(w->ne[0]), x->ne[1], 1, 1, of_x, 1, quantise, GGML_N_TASKS_MAX, NULL);
-    struct ggml_tensor *both[] = {w, q};
-    return ggml_custom_4d(ctx, GGML_TYPE_F32, w->ne[1], x->ne[1], 1, 1, both, 2, compute, GGML_N_TASKS_MAX, NULL);
+struct ggml_tensor *product(struct ggml_context *ctx, struct ggml_tensor *w, struct ggml_tensor *rows) {
+    struct ggml_tensor *both[] = {w, rows};
+    return ggml_custom_4d(ctx, GGML_TYPE_F32, w->ne[1], rows->ne[1], 1, 1, both, 2, multiply, GGML_N_TASKS_MAX, NULL);
 }
 
 #else
+bool product_can(int type, int64_t columns) {
+    (void)type, (void)columns;
+    return false;
+}
+
 bool product_takes(const struct ggml_tensor *w) {
     (void)w;
     return false;
 }
 
-struct ggml_tensor *product(struct ggml_context *ctx, struct ggml_tensor *w, struct ggml_tensor *x) {
-    return ggml_mul_mat(ctx, w, x);
+struct ggml_tensor *product_rows(struct ggml_context *ctx, struct ggml_tensor *x) {
+    (void)ctx;
+    return x;
+}
+
+struct ggml_tensor *product(struct ggml_context *ctx, struct ggml_tensor *w, struct ggml_tensor *rows) {
+    return ggml_mul_mat(ctx, w, rows);
 }
 #endif

@@ -40,7 +40,7 @@ static struct ggml_tensor *build_embed(struct edges *e, struct ggml_context *ctx
 static struct ggml_tensor *build_head(struct edges *e, struct ggml_context *ctx, uint32_t rows, struct ggml_tensor **out_in) {
     *out_in = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, e->hparams->n_embd, rows);
     struct ggml_tensor *x = ggml_mul(ctx, ggml_rms_norm(ctx, *out_in, e->hparams->norm_eps), e->norm);
-    return product_takes(e->head) ? product(ctx, e->head, x) : ggml_mul_mat(ctx, e->head, x);
+    return product_takes(e->head) ? product(ctx, e->head, product_rows(ctx, x)) : ggml_mul_mat(ctx, e->head, x);
 }
 
 static enum corolla_status shape_make(struct edges *e, struct shape *s, shape_builder build, uint32_t rows, struct corolla_error *err) {

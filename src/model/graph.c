@@ -17,6 +17,7 @@ struct builder {
     const struct graph_config *c;
     const struct hparams *h;
     struct ggml_context *ctx;
+    struct ggml_tensor *x, *rows; /* what was multiplied last, and its rows as product() wants them: several weights share them */
 };
 
 static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct ggml_tensor *weight) {
@@ -25,7 +26,14 @@ static struct ggml_tensor *norm(struct builder *b, struct ggml_tensor *x, struct
 
 /* weight [in, out] . x [in, T] + bias [out] */
 static struct ggml_tensor *linear(struct builder *b, struct ggml_tensor *weight, struct ggml_tensor *bias, struct ggml_tensor *x) {
-    struct ggml_tensor *y = product_takes(weight) ? product(b->ctx, weight, x) : ggml_mul_mat(b->ctx, weight, x);
+    struct ggml_tensor *y;
+    if (product_takes(weight)) {
+        if (b->x != x) b->rows = product_rows(b->ctx, x);
+        b->x = x;
+        y = product(b->ctx, weight, b->rows);
+    } else {
+        y = ggml_mul_mat(b->ctx, weight, x);
+    }
     return bias ? ggml_add(b->ctx, y, bias) : y;
 }
 

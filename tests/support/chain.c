@@ -117,3 +117,13 @@ void random_tokens(uint64_t seed, uint32_t n_vocab, int32_t *out_tokens, uint32_
         out_tokens[i] = (int32_t)((s >> 33) % n_vocab);
     }
 }
+
+double nmse(const float *values, const float *others, size_t n) {
+    double error = 0, power = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)values[i] - (double)others[i];
+        error += d * d;
+        power += (double)others[i] * (double)others[i];
+    }
+    return error / power;
+}

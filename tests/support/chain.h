@@ -62,4 +62,7 @@ void chain_logits(struct chain *chain, const float *hidden, uint32_t n, float *o
 /* Random ids within a vocabulary, the same for the same seed. */
 void random_tokens(uint64_t seed, uint32_t n_vocab, int32_t *out_tokens, uint32_t n);
 
+/* The distance of n values from others: mean square of the differences by mean square of the others. */
+double nmse(const float *values, const float *others, size_t n);
+
 #endif
