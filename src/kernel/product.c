@@ -174,9 +174,7 @@ static void multiply(struct ggml_tensor *out, int ith, int nth, void *user) {
 /* ---- what can be ----------------------------------------------------------------------------------------------- */
 
 bool product_can(int type, int64_t columns) {
-    bool processor = __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
-    return processor && unpacker_of(type) && columns % ggml_blck_size((enum ggml_type)type) == 0;
+    return lanes_can() && unpacker_of(type) && columns % ggml_blck_size((enum ggml_type)type) == 0;
 }
 
 /* Memory of the CPU backend, not of one that maps its own; repacked weights are no host memory to ggml, and its mapped files have no

@@ -6,48 +6,18 @@
 #ifndef COROLLA_KERNEL_UNPACK_H
 #define COROLLA_KERNEL_UNPACK_H
 
-#include <immintrin.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <string.h>
-
 #include "ggml.h"
+#include "kernel/lanes.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni,avx512dq,f16c,fma")))
-#define INLINE TARGET __attribute__((always_inline)) static inline
-#define UNROLLED _Pragma("GCC unroll 16")
 #define BLOCK 32
-#define SUPER 256 /* columns of a block of the K types, which has scales for eight or sixteen parts of it */
-#define GROUP 16  /* weight rows side by side: the lanes */
-#define PANEL 32  /* blocks that are unpacked at a time: they stay in the first cache */
+#define SUPER 256   /* columns of a block of the K types, which has scales for eight or sixteen parts of it */
+#define GROUP LANES /* weight rows side by side */
+#define PANEL 32    /* blocks that are unpacked at a time: they stay in the first cache */
 
 struct panel { /* of a group, and some blocks of columns */
     uint8_t u[PANEL][BLOCK / 4][GROUP][4];
     float d[2 * PANEL][GROUP], m[2 * PANEL][GROUP]; /* of blocks, or of halves of blocks */
 };
-
-/* ---- rows side by side ----------------------------------------------------------------------------------------- */
-
-/* pairs[i]: eight words of one row and eight of another, rows (i, i + 4), then (i + 4, i + 8) from the fifth on -> out[word][row]. */
-INLINE void transpose(const __m512i pairs[8], void *out) {
-    __m512i low[4], high[4], *to = out;
-    UNROLLED for (int i = 0; i < 4; i++) {
-        low[i] = _mm512_shuffle_i64x2(pairs[i], pairs[i + 4], 0x88);
-        high[i] = _mm512_shuffle_i64x2(pairs[i], pairs[i + 4], 0xdd);
-    }
-    UNROLLED for (int half = 0; half < 2; half++) {
-        const __m512i *w = half ? high : low;
-        __m512i a = _mm512_unpacklo_epi32(w[0], w[1]), b = _mm512_unpackhi_epi32(w[0], w[1]);
-        __m512i c = _mm512_unpacklo_epi32(w[2], w[3]), d = _mm512_unpackhi_epi32(w[2], w[3]);
-        _mm512_storeu_si512(to + 4 * half, _mm512_unpacklo_epi64(a, c));
-        _mm512_storeu_si512(to + 4 * half + 1, _mm512_unpackhi_epi64(a, c));
-        _mm512_storeu_si512(to + 4 * half + 2, _mm512_unpacklo_epi64(b, d));
-        _mm512_storeu_si512(to + 4 * half + 3, _mm512_unpackhi_epi64(b, d));
-    }
-}
-
-/* The first row of pairs[i]; the second is four further. */
-static inline int pair_row(int i) { return i < 4 ? i : i + 4; }
 
 /* ---- numbers --------------------------------------------------------------------------------------------------- */
 
@@ -178,12 +148,12 @@ INLINE void scales_of_super(enum ggml_type type, const uint8_t *const rows[GROUP
         UNROLLED for (int i = 0; i < 8; i++) {
             __m256 v[2][2];
             UNROLLED for (int j = 0; j < 2; j++)
-                scales_of_row(type, rows[pair_row(i) + 4 * j] + (size_t)(k / 8) * block_bytes(type), eighth, &v[j][0], &v[j][1]);
+                scales_of_row(type, rows[lanes_row(i) + 4 * j] + (size_t)(k / 8) * block_bytes(type), eighth, &v[j][0], &v[j][1]);
             pairs_d[i] = _mm512_castps_si512(_mm512_insertf32x8(_mm512_castps256_ps512(v[0][0]), v[1][0], 1));
             pairs_m[i] = _mm512_castps_si512(_mm512_insertf32x8(_mm512_castps256_ps512(v[0][1]), v[1][1], 1));
         }
-        transpose(pairs_d, d + 8 * eighth * GROUP);
-        transpose(pairs_m, m + 8 * eighth * GROUP);
+        lanes_transpose(pairs_d, d + 8 * eighth * GROUP, GROUP);
+        lanes_transpose(pairs_m, m + 8 * eighth * GROUP, GROUP);
     }
 }
 
@@ -192,8 +162,8 @@ INLINE void unpack(enum ggml_type type, const uint8_t *const rows[GROUP], int64_
     int per_block = has_halves(type) ? 2 : 1;
     for (int b = 0; b < n; b++) {
         __m512i pairs[8];
-        UNROLLED for (int i = 0; i < 8; i++) pairs[i] = numbers(type, rows[pair_row(i)], rows[pair_row(i) + 4], k + b);
-        transpose(pairs, out->u[b]);
+        UNROLLED for (int i = 0; i < 8; i++) pairs[i] = numbers(type, rows[lanes_row(i)], rows[lanes_row(i) + 4], k + b);
+        lanes_transpose(pairs, out->u[b], GROUP);
         if (!is_super(type))
             scales_of_block(type, rows, k + b, out->d[b], out->m[b]);
         else if (b % 8 == 0)

@@ -13,6 +13,7 @@
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
 #include "ggml.h"
+#include "kernel/attention.h"
 #include "kernel/product.h"
 #include "model/proof.h"
 #include "model/rpc.h"
@@ -119,7 +120,7 @@ static enum corolla_status device_new(struct engine **out, const struct engine_c
     return status;
 }
 
-static bool is_processor(const struct engine *e) {
+bool engine_is_processor(const struct engine *e) {
     return ggml_backend_dev_type(ggml_backend_get_device(e->backend)) == GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 
@@ -160,7 +161,7 @@ enum corolla_status engine_new(struct engine **out, const struct engine_config *
                                           : err_set(err, COROLLA_INVALID, "more than %d devices", ENGINE_DEVICES_MAX - 1);
         if (!status) status = device_new(last, config, name, memory_max, err);
         if (status) break;
-        processor = processor || is_processor(*last);
+        processor = processor || engine_is_processor(*last);
         last = &(*last)->next;
     }
     if (!status && !processor) status = device_new(last, config, NULL, 0, err);
@@ -198,7 +199,7 @@ uint64_t engine_memory(const struct engine *e) {
 uint64_t engine_own_memory(const struct engine *e) {
     uint64_t bytes = 0;
     for (; e; e = e->next)
-        if (!is_processor(e)) bytes += engine_memory(e);
+        if (!engine_is_processor(e)) bytes += engine_memory(e);
     return bytes;
 }
 
@@ -232,7 +233,7 @@ static ggml_backend_buffer_type_t supported_extra_type(const struct engine *e, i
 struct ggml_backend_buffer_type *engine_repack_type(struct engine *e, int type, int64_t columns, int64_t rows) {
     for (size_t i = 0; i < e->n_memos; i++)
         if (e->memos[i].type == type && e->memos[i].columns == columns && e->memos[i].rows == rows) return e->memos[i].buft;
-    if (is_processor(e) && product_can(type, columns)) return NULL;
+    if (engine_is_processor(e) && product_can(type, columns)) return NULL;
     ggml_backend_buffer_type_t buft = supported_extra_type(e, type, columns, rows);
     if (buft && !e->fast && !proof_kernel(e, buft, type, columns)) buft = NULL;
     if (e->n_memos < REPACK_MEMO_MAX) e->memos[e->n_memos++] = (struct repack_memo){type, columns, rows, buft};
@@ -251,7 +252,8 @@ uint64_t engine_class(const struct engine *e) {
     ggml_backend_dev_t dev = ggml_backend_get_device(e->backend);
     ggml_backend_reg_t reg = ggml_backend_dev_backend_reg(dev);
     int n = snprintf(text, sizeof text, "%s %s %s %d", ggml_version(), ggml_commit(), ggml_backend_dev_name(dev), e->fast);
-    if (is_processor(e) && product_can(GGML_TYPE_Q8_0, 32)) n += snprintf(text + n, sizeof text - (size_t)n, " %s", PRODUCT_NAME);
+    if (engine_is_processor(e) && product_can(GGML_TYPE_Q8_0, 32))
+        n += snprintf(text + n, sizeof text - (size_t)n, " %s %s", PRODUCT_NAME, ATTENTION_NAME);
     ggml_backend_get_features_t get = (ggml_backend_get_features_t)ggml_backend_reg_get_proc_address(reg, "ggml_backend_get_features");
     for (struct ggml_backend_feature *f = get ? get(reg) : NULL; f && f->name && n > 0 && (size_t)n < sizeof text; f++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %s=%s", f->name, f->value);

@@ -25,6 +25,7 @@ enum corolla_status engine_new(struct engine **out_engine, const struct engine_c
 void engine_free(struct engine *engine);
 uint32_t engine_threads(const struct engine *engine);
 bool engine_fast(const struct engine *engine);
+bool engine_is_processor(const struct engine *engine);
 struct engine *engine_next(const struct engine *engine); /* NULL: it is the last */
 bool engine_is_spare(const struct engine *engine);       /* the processor, which nobody named */
 const char *engine_name(const struct engine *engine);

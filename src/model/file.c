@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/utf8.h"
+#include "ggml.h"
 #include "model/manifest.h"
 #include "model/tokens.h"
 
@@ -134,12 +135,27 @@ const uint8_t *model_file_digest(const struct model_file *f, const struct model_
 }
 
 const struct model_tensor *model_file_find(const struct model_file *f, const char *name) { return header_tensor(&f->header, name); }
+
+/* NULL: the block has none. */
+static const struct model_tensor *block_tensor(const struct model_file *file, uint32_t block, unsigned role) {
+    char name[TENSOR_NAME_SIZE];
+    arch_block_tensor_name((enum block_tensor)role, block, name);
+    return model_file_find(file, name);
+}
+
+bool model_file_quantised(const struct model_file *file) {
+    for (uint32_t block = 0; block < file->hparams.n_blocks; block++)
+        for (unsigned role = 0; role < BLOCK_TENSOR_COUNT; role++) {
+            const struct model_tensor *tensor = block_tensor(file, block, role);
+            if (tensor && ggml_is_quantized((enum ggml_type)tensor->type)) return true;
+        }
+    return false;
+}
+
 uint64_t model_file_block_bytes(const struct model_file *file, uint32_t block) {
     uint64_t bytes = 0;
     for (unsigned role = 0; role < BLOCK_TENSOR_COUNT; role++) {
-        char name[TENSOR_NAME_SIZE];
-        arch_block_tensor_name((enum block_tensor)role, block, name);
-        const struct model_tensor *tensor = model_file_find(file, name);
+        const struct model_tensor *tensor = block_tensor(file, block, role);
         if (tensor) bytes += tensor->size;
     }
     return bytes;

@@ -21,6 +21,8 @@ const uint8_t *model_file_id(const struct model_file *file); /* 32 bytes */
 /* SHA-256 of a tensor's data as the manifest has it, 32 bytes. */
 const uint8_t *model_file_digest(const struct model_file *file, const struct model_tensor *tensor);
 const struct model_tensor *model_file_find(const struct model_file *file, const char *name);
+/* Whether some matrix of a block is quantised. */
+bool model_file_quantised(const struct model_file *file);
 /* Bytes of all tensors of a block. */
 uint64_t model_file_block_bytes(const struct model_file *file, uint32_t block);
 /* The bytes of a tensor in the mapping. */

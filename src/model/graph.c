@@ -1,6 +1,7 @@
 /* graph.c - see graph.h. */
 #include "model/graph.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/err.h"
@@ -10,7 +11,7 @@
 #define ATTENTION_SCRATCH_MAX (8u << 20) /* bytes of [W, rows, H] in F32 that a piece should stay below */
 #define PIECES_MAX 8                     /* per item: more would only cost nodes */
 #define NODES_PER_BLOCK 60               /* tensors, without the items' */
-#define NODES_PER_PIECE 20               /* with what its item needs */
+#define NODES_PER_PIECE 24               /* with what its item needs */
 
 struct builder {
     struct graph *g;
@@ -52,15 +53,22 @@ static struct ggml_tensor *heads(struct builder *b, struct ggml_tensor *x, struc
     return rope(b, x);
 }
 
+/* K or V of a block in an item's cache. */
+static struct ggml_tensor *matrix(struct builder *b, struct ggml_tensor *of_all, uint32_t block) {
+    size_t at = (b->c->kv_first + block) * of_all->nb[2];
+    return ggml_view_2d(b->ctx, of_all, of_all->ne[0], of_all->ne[1], of_all->nb[1], at);
+}
+
 /* Rows [first, first + n) of k [D, G, T] and v [D * G, T] go to their places in the cache. */
 static void store(struct builder *b, const struct graph_item *item, uint32_t block, uint32_t first, struct ggml_tensor *k,
                   struct ggml_tensor *v) {
     int64_t kv_dim = (int64_t)b->h->n_head_kv * b->h->head_dim;
     size_t row = (size_t)kv_dim * sizeof(float);
-    struct ggml_tensor *cache_v = item->kv->v[b->c->kv_first + block], *index_v = item->k_index, *rows_v;
+    const struct kv_piece *piece = kv_piece_on(item->kv, b->c->part);
+    struct ggml_tensor *cache_v = matrix(b, piece->v, block), *index_v = item->k_index, *rows_v;
     struct ggml_tensor *rows_k = ggml_view_2d(b->ctx, k, kv_dim, item->n, row, first * row);
-    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, item->kv->k[b->c->kv_first + block], rows_k, item->k_index));
-    if (b->c->flash) {
+    ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, matrix(b, piece->k, block), rows_k, item->k_index));
+    if (b->c->attending == ATTENDING_FUSED) {
         rows_v = ggml_view_2d(b->ctx, v, kv_dim, item->n, row, first * row);
     } else {
         rows_v = ggml_view_2d(b->ctx, v, 1, kv_dim * item->n, sizeof(float), first * row);
@@ -70,8 +78,7 @@ static void store(struct builder *b, const struct graph_item *item, uint32_t blo
     ggml_build_forward_expand(b->g->cgraph, ggml_set_rows(b->ctx, cache_v, rows_v, index_v));
 }
 
-/* The fused kernel: no scores in memory, but its sums depend on the number of rows and threads. */
-static struct ggml_tensor *attend_flash(struct builder *b, const struct graph_item *item, struct ggml_tensor *q, struct ggml_tensor *k,
+static struct ggml_tensor *attend_fused(struct builder *b, const struct graph_item *item, struct ggml_tensor *q, struct ggml_tensor *k,
                                         struct ggml_tensor *v, struct ggml_tensor *mask) {
     const struct hparams *h = b->h;
     v = ggml_view_3d(b->ctx, v, h->head_dim, item->window, h->n_head_kv, v->nb[1], ggml_row_size(v->type, h->head_dim), 0);
@@ -84,12 +91,13 @@ static struct ggml_tensor *attend_flash(struct builder *b, const struct graph_it
 static struct ggml_tensor *attend_piece(struct builder *b, const struct graph_item *item, uint32_t block, struct ggml_tensor *q,
                                         uint32_t first, uint32_t at, uint32_t n) {
     const struct hparams *h = b->h;
-    struct ggml_tensor *k = item->kv->k[b->c->kv_first + block], *v = item->kv->v[b->c->kv_first + block];
+    const struct kv_piece *piece = kv_piece_on(item->kv, b->c->part);
+    struct ggml_tensor *k = matrix(b, piece->k, block), *v = matrix(b, piece->v, block);
     k = ggml_view_3d(b->ctx, k, h->head_dim, item->window, h->n_head_kv, k->nb[1], ggml_row_size(k->type, h->head_dim), 0);
     q = ggml_view_3d(b->ctx, q, h->head_dim, h->n_head, n, q->nb[1], q->nb[2], first * q->nb[2]);
     q = ggml_permute(b->ctx, q, 0, 2, 1, 3);
     struct ggml_tensor *mask = ggml_view_2d(b->ctx, item->mask, item->window, n, item->mask->nb[1], at * item->mask->nb[1]);
-    if (b->c->flash) return attend_flash(b, item, q, k, v, mask);
+    if (b->c->attending == ATTENDING_FUSED) return attend_fused(b, item, q, k, v, mask);
     v = ggml_view_3d(b->ctx, v, item->window, h->head_dim, h->n_head_kv, v->nb[1], v->nb[1] * h->head_dim, 0);
     struct ggml_tensor *scores = ggml_mul_mat(b->ctx, k, q);
     scores = ggml_soft_max_ext(b->ctx, scores, mask, h->attn_scale, 0.0f);
@@ -98,7 +106,7 @@ static struct ggml_tensor *attend_piece(struct builder *b, const struct graph_it
 
 static uint32_t piece_rows(const struct graph_config *c, const struct graph_item *item) {
     const struct hparams *h = c->hparams;
-    if (c->flash) return item->n;
+    if (c->attending == ATTENDING_FUSED) return item->n;
     size_t row = (size_t)item->window * h->n_head * sizeof(float);
     uint32_t rows = (uint32_t)(ATTENTION_SCRATCH_MAX / row), least = (item->n + PIECES_MAX - 1) / PIECES_MAX;
     return rows > least ? rows : least;
@@ -129,14 +137,23 @@ static struct ggml_tensor *attend(struct builder *b, uint32_t block, struct ggml
     return all;
 }
 
-static struct ggml_tensor *attention(struct builder *b, const struct block_weights *w, uint32_t block, struct ggml_tensor *x) {
+/* The same by one operation. */
+static struct ggml_tensor *attend_own(struct builder *b, uint32_t block, struct ggml_tensor *q, struct ggml_tensor *k,
+                                      struct ggml_tensor *v) {
+    struct attention_block *use = &b->g->attention_blocks[block];
+    *use = (struct attention_block){&b->g->attention, block};
+    return attention(b->ctx, q, k, v, use);
+}
+
+static struct ggml_tensor *self_attention(struct builder *b, const struct block_weights *w, uint32_t block, struct ggml_tensor *x) {
     struct ggml_tensor *q = linear(b, w->t[BLOCK_ATTN_Q], w->t[BLOCK_ATTN_Q_BIAS], x);
     struct ggml_tensor *k = linear(b, w->t[BLOCK_ATTN_K], w->t[BLOCK_ATTN_K_BIAS], x);
     struct ggml_tensor *v = linear(b, w->t[BLOCK_ATTN_V], w->t[BLOCK_ATTN_V_BIAS], x);
     q = heads(b, q, w->t[BLOCK_ATTN_Q_NORM], b->h->n_head);
     k = heads(b, k, w->t[BLOCK_ATTN_K_NORM], b->h->n_head_kv);
     ggml_build_forward_expand(b->g->cgraph, q);
-    struct ggml_tensor *y = attend(b, block, q, k, v);
+    bool own = b->c->attending == ATTENDING_OWN;
+    struct ggml_tensor *y = own ? attend_own(b, block, q, k, v) : attend(b, block, q, k, v);
     return linear(b, w->t[BLOCK_ATTN_OUT], w->t[BLOCK_ATTN_OUT_BIAS], y);
 }
 
@@ -148,7 +165,7 @@ static struct ggml_tensor *feed_forward(struct builder *b, const struct block_we
 
 static struct ggml_tensor *build_block(struct builder *b, uint32_t block, struct ggml_tensor *x) {
     const struct block_weights *w = &b->c->blocks[block];
-    x = ggml_add(b->ctx, x, attention(b, w, block, norm(b, x, w->t[BLOCK_ATTN_NORM])));
+    x = ggml_add(b->ctx, x, self_attention(b, w, block, norm(b, x, w->t[BLOCK_ATTN_NORM])));
     return ggml_add(b->ctx, x, feed_forward(b, w, norm(b, x, w->t[BLOCK_FFN_NORM])));
 }
 
@@ -163,29 +180,47 @@ static void declare_inputs(struct builder *b) {
     struct graph *g = b->g;
     g->in = input(b, GGML_TYPE_F32, h->n_embd, g->n_rows);
     g->position = input(b, GGML_TYPE_I32, g->n_rows, 1);
+    if (b->c->attending == ATTENDING_OWN) return;
     g->attended = input(b, GGML_TYPE_F32, (int64_t)h->head_dim * h->n_head, g->n_rows);
     for (uint32_t i = 0; i < g->n_items; i++) {
         struct graph_item *item = &g->items[i];
         item->k_index = input(b, GGML_TYPE_I64, item->n, 1);
-        item->v_index = b->c->flash ? NULL : input(b, GGML_TYPE_I64, (int64_t)item->n * h->n_head_kv * h->head_dim, 1);
+        item->v_index =
+            b->c->attending == ATTENDING_FUSED ? NULL : input(b, GGML_TYPE_I64, (int64_t)item->n * h->n_head_kv * h->head_dim, 1);
         item->mask = input(b, GGML_TYPE_F16, item->window, item->n);
     }
 }
 
+uint32_t graph_rows(const struct graph_item *items, uint32_t n_items) {
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < n_items; i++) rows += items[i].n;
+    return rows;
+}
+
 enum corolla_status graph_build(struct graph *g, const struct graph_config *config, struct corolla_error *err) {
     size_t pieces = 0;
-    g->n_rows = 0;
+    g->n_rows = graph_rows(g->items, g->n_items);
     for (uint32_t i = 0; i < g->n_items; i++) {
-        g->n_rows += g->items[i].n;
-        uint32_t rows = piece_rows(config, &g->items[i]);
+        uint32_t rows = config->attending == ATTENDING_OWN ? g->items[i].n : piece_rows(config, &g->items[i]);
         pieces += (g->items[i].n + rows - 1) / rows;
     }
     size_t nodes = config->n_blocks * (NODES_PER_BLOCK + NODES_PER_PIECE * pieces) + 4 * (size_t)g->n_items + 16;
     g->ctx = ggml_init(
         (struct ggml_init_params){.mem_size = nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(nodes, false), .no_alloc = true});
-    if (!g->ctx) return err_set(err, COROLLA_NOMEM, "out of memory for a graph of %zu nodes", nodes);
+    g->attention_blocks = calloc(config->n_blocks, sizeof *g->attention_blocks);
+    if (!g->ctx || !g->attention_blocks) {
+        graph_clear(g);
+        return err_set(err, COROLLA_NOMEM, "out of memory for a graph of %zu nodes", nodes);
+    }
+    const struct hparams *h = config->hparams;
+    g->attention = (struct attention){.head_dim = h->head_dim,
+                                      .n_head = h->n_head,
+                                      .n_head_kv = h->n_head_kv,
+                                      .n_window = h->n_window,
+                                      .scale = h->attn_scale,
+                                      .items = g->attention_items};
     g->cgraph = ggml_new_graph_custom(g->ctx, nodes, false);
-    struct builder b = {.g = g, .c = config, .h = config->hparams, .ctx = g->ctx};
+    struct builder b = {.g = g, .c = config, .h = h, .ctx = g->ctx};
     declare_inputs(&b);
     struct ggml_tensor *x = g->in;
     for (uint32_t i = 0; i < config->n_blocks; i++) x = build_block(&b, i, x);
@@ -197,5 +232,7 @@ enum corolla_status graph_build(struct graph *g, const struct graph_config *conf
 
 void graph_clear(struct graph *g) {
     ggml_free(g->ctx);
+    free(g->attention_blocks);
     g->ctx = NULL;
+    g->attention_blocks = NULL;
 }

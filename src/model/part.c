@@ -16,7 +16,7 @@ struct part {
     const struct model_file *file;
     const struct hparams *hparams;
     uint32_t begin, end;
-    bool flash;
+    enum attending attending;
     struct weights *weights;
     struct block_weights *blocks; /* [end - begin] */
     struct ggml_tensor *rope_freqs;
@@ -26,6 +26,8 @@ struct part {
         uint16_t *mask;   /* [rows * window], grown with the window */
         size_t mask_size; /* elements */
         int32_t position[BATCH_ROWS_MAX];
+        float *scores; /* of the own attention, grown with the sessions */
+        size_t scores_size;
     } scratch;
 };
 
@@ -34,6 +36,7 @@ uint32_t part_end(const struct part *p) { return p->end; }
 struct engine *part_engine(const struct part *p) {
     return p->engine;
 }
+enum attending part_attending(const struct part *p) { return p->attending; }
 
 /* ---- computing ------------------------------------------------------------------------------------------------- */
 
@@ -73,13 +76,40 @@ static enum corolla_status set_item(struct part *p, const struct batch_item *it,
     return COROLLA_OK;
 }
 
-static enum corolla_status set_inputs(struct part *p, const struct graph *g, const struct batch_item *items, bool first,
+/* Where the own attention finds the items' rows and caches; begin: the first block. */
+static enum corolla_status set_attention(struct part *p, struct graph *g, const struct batch_item *items, uint32_t n_items, uint32_t begin,
+                                         struct corolla_error *err) {
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < n_items; i++) {
+        const struct batch_item *it = &items[i];
+        const struct kv_piece *piece = kv_piece_on(it->kv, p);
+        size_t at = (begin - it->kv->begin - piece->first) * piece->k->nb[2];
+        g->attention_items[i] =
+            (struct attention_item){it->n, it->position, (char *)piece->k->data + at, (char *)piece->v->data + at, piece->k->nb[2]};
+        if (it->position + it->n > longest) longest = it->position + it->n;
+    }
+    size_t size = attention_scratch(longest, engine_threads(p->engine));
+    if (size > p->scratch.scores_size) {
+        free(p->scratch.scores);
+        p->scratch.scores_size = 0;
+        p->scratch.scores = malloc(size);
+        if (!p->scratch.scores) return err_set(err, COROLLA_NOMEM, "out of memory");
+        p->scratch.scores_size = size;
+    }
+    g->attention.scratch = p->scratch.scores;
+    g->attention.n_items = n_items;
+    return COROLLA_OK;
+}
+
+static enum corolla_status set_inputs(struct part *p, const struct graph *g, const struct batch_item *items, uint32_t n_items, bool first,
                                       struct corolla_error *err) {
     size_t row = p->hparams->n_embd * sizeof(float), at = 0;
-    for (uint32_t i = 0; i < g->n_items; i++) {
-        kv_clean(items[i].kv, p, g->items[i].window);
-        enum corolla_status status = set_item(p, &items[i], &g->items[i], err);
-        if (status) return status;
+    for (uint32_t i = 0; i < n_items; i++) {
+        if (p->attending != ATTENDING_OWN) {
+            kv_clean(items[i].kv, p, g->items[i].window);
+            enum corolla_status status = set_item(p, &items[i], &g->items[i], err);
+            if (status) return status;
+        }
         for (uint32_t j = 0; j < items[i].n; j++) p->scratch.position[at + j] = (int32_t)(items[i].position + j);
         ggml_backend_tensor_set(g->in, first ? items[i].in : items[i].out, at * row, items[i].n * row);
         at += items[i].n;
@@ -97,12 +127,14 @@ enum corolla_status part_forward(struct part *p, const struct batch_item *items,
         shapes[i] = (struct graph_item){.kv = items[i].kv, .n = items[i].n, .window = kv_window(items[i].position + items[i].n)};
     struct graph_config config = {.hparams = p->hparams,
                                   .blocks = p->blocks + (begin - p->begin),
-                                  .kv_first = begin - kv->begin,
+                                  .kv_first = begin - kv->begin - kv_piece_on(kv, p)->first,
                                   .n_blocks = end - begin,
                                   .rope_freqs = p->rope_freqs,
-                                  .flash = p->flash};
+                                  .part = p,
+                                  .attending = p->attending};
     enum corolla_status status = plan_graph(p->plan, &config, shapes, n_items, &graph, err);
-    if (!status) status = set_inputs(p, graph, items, begin == kv->begin, err);
+    if (!status && p->attending == ATTENDING_OWN) status = set_attention(p, graph, items, n_items, begin, err);
+    if (!status) status = set_inputs(p, graph, items, n_items, begin == kv->begin, err);
     if (!status) status = engine_compute(p->engine, graph->cgraph, err);
     size_t row = p->hparams->n_embd * sizeof(float), at = 0;
     for (uint32_t i = 0; i < n_items && !status; i++) {
@@ -146,6 +178,15 @@ static enum corolla_status load_weights(struct part *p, struct corolla_error *er
     return status;
 }
 
+/* Follows from the model, the kind of cache and the engine's class. Weights that are not quantised keep ggml's plain attention, with which
+ * their greedy tokens are those of libllama: caches of half floats make any other order of sums visible. */
+static enum attending choose_attending(const struct part *p, enum corolla_kv kv) {
+    bool can = engine_is_processor(p->engine) && attention_can(p->hparams->head_dim);
+    if (kv == COROLLA_KV_Q8_0) return ATTENDING_FUSED;
+    if (kv == COROLLA_KV_F16 && can && model_file_quantised(p->file)) return ATTENDING_OWN;
+    return engine_fast(p->engine) ? ATTENDING_FUSED : ATTENDING_PLAIN;
+}
+
 enum corolla_status part_load(struct part **out, const struct part_config *config, struct corolla_error *err) {
     const struct hparams *h = model_file_hparams(config->file);
     struct part *p = calloc(1, sizeof *p);
@@ -155,7 +196,7 @@ enum corolla_status part_load(struct part **out, const struct part_config *confi
     p->hparams = h;
     p->begin = config->begin;
     p->end = config->end;
-    p->flash = config->flash;
+    p->attending = choose_attending(p, config->kv);
     p->scratch.index = malloc((size_t)BATCH_ROWS_MAX * h->n_head_kv * h->head_dim * sizeof *p->scratch.index);
     enum corolla_status status = p->scratch.index ? load_weights(p, err) : err_set(err, COROLLA_NOMEM, "out of memory");
     if (!status) status = plan_new(&p->plan, p->engine, err);
@@ -173,5 +214,6 @@ void part_free(struct part *p) {
     free(p->blocks);
     free(p->scratch.index);
     free(p->scratch.mask);
+    free(p->scratch.scores);
     free(p);
 }

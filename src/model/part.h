@@ -14,13 +14,14 @@ struct part_config {
     struct engine *engine;
     const struct model_file *file; /* must outlive the part */
     uint32_t begin, end;
-    bool flash; /* attention by the fused kernel, V not transposed: not exact */
+    enum corolla_kv kv;
 };
 enum corolla_status part_load(struct part **out_part, const struct part_config *config, struct corolla_error *err);
 void part_free(struct part *part);
 uint32_t part_begin(const struct part *part);
 uint32_t part_end(const struct part *part);
 struct engine *part_engine(const struct part *part);
+enum attending part_attending(const struct part *part);
 /* Whether all weights of the two blocks have the same types. */
 bool part_same_types(const struct part *part, uint32_t block_a, uint32_t block_b);
 /* Runs checked items through those of their blocks that are here: from `in` when they begin here, else from `out`; to `out`. */

@@ -9,11 +9,13 @@
 #include "ggml-backend.h"
 #include "ggml.h"
 
-#define GRAPHS_MAX 4 /* a few alternating batch shapes: decode of one or two groups, a prefill chunk */
+#define GRAPHS_MAX 8 /* alternating batch shapes: decode of some groups, prefill chunks */
 
 struct entry {
     struct graph graph;
     uint64_t serials[BATCH_ITEMS_MAX];
+    const struct block_weights *blocks;
+    uint32_t n_blocks;
     uint64_t used; /* when last; 0: empty */
 };
 
@@ -49,8 +51,10 @@ void plan_free(struct plan *p) {
     free(p);
 }
 
-static bool fits(const struct entry *e, const struct graph_item *items, uint32_t n_items) {
-    if (!e->used || e->graph.n_items != n_items) return false;
+static bool fits(const struct entry *e, const struct graph_config *config, const struct graph_item *items, uint32_t n_items) {
+    if (!e->used || e->blocks != config->blocks || e->n_blocks != config->n_blocks) return false;
+    if (config->attending == ATTENDING_OWN) return e->graph.n_rows == graph_rows(items, n_items);
+    if (e->graph.n_items != n_items) return false;
     for (uint32_t i = 0; i < n_items; i++) {
         const struct graph_item *have = &e->graph.items[i];
         if (e->serials[i] != items[i].kv->serial || have->n != items[i].n || have->window != items[i].window) return false;
@@ -68,18 +72,17 @@ static enum corolla_status check_support(struct plan *p, const struct graph *g, 
     return COROLLA_OK;
 }
 
-/* Gives the graph its memory; when that moved the shared buffer, all others are void. Without the reservation the allocator would
- * put a graph of as many nodes where the one before it lay, node by node, although other nodes may still need that memory. */
+/* Gives the graph its memory; when that moved the shared buffer, or lost it, all others are void. Without the reservation the allocator
+ * would put a graph of as many nodes where the one before it lay, node by node, although other nodes may still need that memory. */
 static enum corolla_status place(struct plan *p, struct entry *fresh, struct corolla_error *err) {
     struct ggml_cgraph *graph = fresh->graph.cgraph;
-    if (!ggml_gallocr_reserve(p->allocator, graph) || !ggml_gallocr_alloc_graph(p->allocator, graph))
-        return err_set(err, COROLLA_NOMEM, "not enough memory on the device to compute");
+    bool good = ggml_gallocr_reserve(p->allocator, graph) && ggml_gallocr_alloc_graph(p->allocator, graph);
     size_t scratch = ggml_gallocr_get_buffer_size(p->allocator, 0);
-    if (scratch != p->scratch)
+    if (!good || scratch != p->scratch)
         for (size_t i = 0; i < GRAPHS_MAX; i++)
             if (&p->entries[i] != fresh) entry_clear(&p->entries[i]);
     p->scratch = scratch;
-    return COROLLA_OK;
+    return good ? COROLLA_OK : err_set(err, COROLLA_NOMEM, "not enough memory on the device to compute");
 }
 
 static struct entry *oldest(struct plan *p) {
@@ -94,7 +97,7 @@ enum corolla_status plan_graph(struct plan *p, const struct graph_config *config
     p->clock++;
     for (size_t i = 0; i < GRAPHS_MAX; i++) {
         struct entry *e = &p->entries[i];
-        if (!fits(e, items, n_items)) continue;
+        if (!fits(e, config, items, n_items)) continue;
         e->used = p->clock;
         *out = &e->graph;
         return COROLLA_OK;
@@ -106,6 +109,8 @@ enum corolla_status plan_graph(struct plan *p, const struct graph_config *config
     enum corolla_status status = graph_build(&e->graph, config, err);
     if (status) return status;
     e->used = p->clock;
+    e->blocks = config->blocks;
+    e->n_blocks = config->n_blocks;
     for (uint32_t i = 0; i < n_items; i++) e->serials[i] = items[i].kv->serial;
     status = check_support(p, &e->graph, err);
     if (!status) status = place(p, e, err);

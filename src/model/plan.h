@@ -1,6 +1,7 @@
 /* plan.h - graphs that are ready to run, kept by shape, so that a steady decode neither builds nor allocates.
  *
- * A graph fits a batch when its items have the same caches, row counts and windows; positions are inputs. All graphs of a span
+ * A graph fits a batch when its items have the same caches, row counts and windows, or with ATTENDING_OWN as many rows; positions are
+ * inputs. All graphs of a span
  * share one scratch buffer, which is right because only one runs at a time and every input is set before each run; when the
  * buffer has to grow, the older graphs are forgotten. One thread at a time per engine.
  */

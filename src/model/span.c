@@ -34,7 +34,6 @@ struct engine *span_engine(const struct span *s) {
     return s->engine;
 }
 enum corolla_kv span_kv_type(const struct span *s) { return s->kv_type; }
-bool span_flash(const struct span *s) { return engine_fast(s->engine) || s->kv_type == COROLLA_KV_Q8_0; }
 uint32_t span_parts(const struct span *s, struct part *const **out) {
     *out = s->parts;
     return s->n_parts;
@@ -178,7 +177,7 @@ static enum corolla_status prove(struct span *s, struct corolla_error *err) {
     float *x = malloc(3 * n * sizeof(float));
     if (!x) return err_set(err, COROLLA_NOMEM, "out of memory");
     proof_random(3, x, 3 * n);
-    s->exact = !span_flash(s);
+    s->exact = !engine_fast(s->engine) && s->kv_type != COROLLA_KV_Q8_0; /* which only the fused attention can read */
     enum corolla_status status = COROLLA_OK;
     for (uint32_t p = 0; p < s->n_parts; p++) {
         const struct part *part = s->parts[p];
@@ -201,7 +200,7 @@ static enum corolla_status load_parts(struct span *s, const struct model_file *f
     enum corolla_status status = split_blocks(&split, s->engine, file, s->begin, s->end, kv_planned, err);
     for (uint32_t i = 0; i < split.n && !status; i++) {
         struct part_config config = {
-            .engine = split.engines[i], .file = file, .begin = split.begins[i], .end = split.begins[i + 1], .flash = span_flash(s)};
+            .engine = split.engines[i], .file = file, .begin = split.begins[i], .end = split.begins[i + 1], .kv = s->kv_type};
         status = part_load(&s->parts[i], &config, err);
         s->n_parts += !status;
     }

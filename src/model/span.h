@@ -36,8 +36,6 @@ uint64_t span_arithmetic_class(const struct span *span);
 const struct hparams *span_hparams(const struct span *span);
 struct engine *span_engine(const struct span *span);
 enum corolla_kv span_kv_type(const struct span *span);
-/* Attention by the fused kernel, not exact: with fast engines, and for KV that only it can read. */
-bool span_flash(const struct span *span);
 /* On each device that has blocks of it, in order; how many. */
 uint32_t span_parts(const struct span *span, struct part *const **out_parts);
 
