@@ -97,7 +97,7 @@ TARGET static void round_query(const float *q, uint32_t n, float *out) {
 }
 
 TARGET static void score_all(const struct run *run) {
-    float keys[HEAD_MAX][PAD];
+    _Alignas(64) float keys[HEAD_MAX][PAD];
     __m512 scale = _mm512_set1_ps(run->scale);
     for (uint32_t p = run->begin; p < run->end; p += PAD) {
         unpack_keys(run, p, keys);
@@ -214,7 +214,7 @@ TARGET static void gather_tile(int n, const struct query *queries, const float *
 }
 
 static void gather_all(const struct run *run) {
-    float values[PAD * HEAD_MAX];
+    _Alignas(64) float values[PAD * HEAD_MAX];
     for (uint32_t j = 0; j < run->n; j++) memset(run->queries[j].out, 0, run->head_dim * sizeof(float));
     for (uint32_t p = run->begin; p < run->end; p += PAD) {
         unpack_values(run, p, smaller(run->end - p, PAD), values);

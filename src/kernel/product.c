@@ -124,7 +124,9 @@ TARGET static void panel_by_rows(enum sum of, const struct panel *panel, int64_t
 /* ---- weights --------------------------------------------------------------------------------------------------- */
 
 #define UNPACKER(name, type)                                                                                                               \
-    TARGET static void name(const uint8_t *const rows[GROUP], int64_t k, int n, struct panel *out) { unpack(type, rows, k, n, out); }
+    TARGET static void name(const uint8_t *const rows[GROUP], int64_t k, int n, size_t ahead, struct panel *out) {                         \
+        unpack(type, rows, k, n, ahead, out);                                                                                              \
+    }
 UNPACKER(unpack_q4_0, GGML_TYPE_Q4_0)
 UNPACKER(unpack_q4_1, GGML_TYPE_Q4_1)
 UNPACKER(unpack_q5_0, GGML_TYPE_Q5_0)
@@ -134,7 +136,7 @@ UNPACKER(unpack_q4_k, GGML_TYPE_Q4_K)
 UNPACKER(unpack_q5_k, GGML_TYPE_Q5_K)
 UNPACKER(unpack_q6_k, GGML_TYPE_Q6_K)
 
-typedef void (*unpacker)(const uint8_t *const rows[GROUP], int64_t k, int n, struct panel *out);
+typedef void (*unpacker)(const uint8_t *const rows[GROUP], int64_t k, int n, size_t ahead, struct panel *out);
 
 /* NULL: none. */
 static unpacker unpacker_of(int type) {
@@ -156,16 +158,19 @@ static void multiply(struct ggml_tensor *out, int ith, int nth, void *user) {
     const struct ggml_tensor *w = out->src[0], *x = out->src[1];
     int64_t n_groups = (w->ne[1] + GROUP - 1) / GROUP, n_blocks = w->ne[0] / BLOCK;
     unpacker unpack_panel = unpacker_of(w->type);
-    struct panel panel;
+    _Alignas(64) struct panel panel;
     (void)user;
     for (int64_t group = n_groups * ith / nth; group < n_groups * (ith + 1) / nth; group++) {
         int64_t first = group * GROUP, left = w->ne[1] - first;
         const uint8_t *rows[GROUP];
         for (int64_t i = 0; i < GROUP; i++) rows[i] = (const uint8_t *)w->data + (size_t)(first + (i < left ? i : 0)) * w->nb[1];
-        struct place to = {(float *)out->data + first, out->ne[0], left < GROUP ? (__mmask16)((1u << left) - 1) : 0xffff};
+        uint32_t lanes = left < GROUP ? (1u << left) - 1 : 0xffff;
+        struct place to = {(float *)out->data + first, out->ne[0], (__mmask16)lanes};
         for (int64_t k = 0; k < n_blocks; k += PANEL) {
             int n = n_blocks - k < PANEL ? (int)(n_blocks - k) : PANEL;
-            unpack_panel(rows, k, n, &panel);
+            size_t here = (size_t)k * w->nb[1] / (size_t)n_blocks, next = (size_t)(k + n) * w->nb[1] / (size_t)n_blocks;
+            if (k + n == n_blocks) next = GROUP * w->nb[1]; /* the next group */
+            unpack_panel(rows, k, n, next - here, &panel);
             panel_by_rows(has_halves(w->type) ? SUM_FIRST : SUM_WHOLE, &panel, k, n, x, to);
         }
     }

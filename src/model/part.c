@@ -92,7 +92,7 @@ static enum corolla_status set_attention(struct part *p, struct graph *g, const 
     if (size > p->scratch.scores_size) {
         free(p->scratch.scores);
         p->scratch.scores_size = 0;
-        p->scratch.scores = malloc(size);
+        p->scratch.scores = aligned_alloc(64, size);
         if (!p->scratch.scores) return err_set(err, COROLLA_NOMEM, "out of memory");
         p->scratch.scores_size = size;
     }
