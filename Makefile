@@ -9,13 +9,14 @@
 #   make test-kill     every server of a chain killed at every position of an answer, of which make test has a sample
 #   make bench         the benchmarks, small; make bench FULL=1 for the figures of bench/RESULTS.md
 #   make soak          clients generate while servers are killed and started at random, for MINUTES=30
+#   make crowd         sixteen clients of mixed behaviour on a chain: long prompts, abandoners, slow readers, garbage; for MINUTES=30
 #   make -s model      fetch the default model and print its path
 #   make install PREFIX=DIR, make format, make tidy, make clean
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := all
-.PHONY: all deps build-test run demo-kill test test-full test-kill bench soak model install format tidy clean
+.PHONY: all deps build-test run demo-kill test test-full test-kill bench soak crowd model install format tidy clean
 
 PREFIX ?= /usr/local
 SERVERS ?= 3
@@ -58,12 +59,16 @@ test-kill: build-test
 	@COROLLA_TEST_FULL=1 ctest --test-dir build-test -R recovery/test_kill --verbose
 
 bench: all build-test
-	@for part in run fair prefix llama long block; do python3 bench/$$part.py $(if $(FULL),,--quick) || exit 1; done
+	@for part in run fair prefix llama long many block; do python3 bench/$$part.py $(if $(FULL),,--quick) || exit 1; done
+	@python3 bench/larger.py $(if $(FULL),,--quick) || [ $$? = 77 ] # it says what it lacks
 	@build-test/bench_idle "$$(tools/model.sh)" $(if $(FULL),1000 30,20 1)
 	@build-test/bench_link $(if $(FULL),,50)
 
 soak: all
 	@python3 bench/soak.py --minutes "$(MINUTES)"
+
+crowd: all
+	@python3 bench/crowd.py --minutes "$(MINUTES)"
 
 install: all
 	@cmake --install build --prefix "$(PREFIX)"

@@ -56,3 +56,16 @@ def cpu_share(pid, seconds):
     begin, start = cpu_seconds(pid), time.monotonic()
     time.sleep(seconds)
     return (cpu_seconds(pid) - begin) / (time.monotonic() - start)
+
+
+def listening(pid):
+    """The ports on which a process takes connections."""
+    own = set()
+    for entry in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        own.update(re.findall(r"socket:\[(\d+)\]", os.readlink(entry)))
+    ports = []
+    for line in pathlib.Path(f"/proc/{pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and fields[9] in own:
+            ports.append(int(fields[1].partition(":")[2], 16))
+    return ports
