@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "cli/cli.h"
 #include "cli/metrics.h"
@@ -138,6 +141,14 @@ static void serve_signals(struct corolla_server *server, enum corolla_log_level 
     status_line_stop(line);
 }
 
+/* What a session had goes back to the system when it ends. By itself glibc keeps freed pieces of many sizes, and a server that clients of
+ * all kinds come to and leave grows to many times what it needs. */
+static void keep_no_memory(void) {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+#endif
+}
+
 static int serve(struct corolla_model *model, struct serve *s, struct signals *signals) {
     struct corolla_server *server;
     struct metrics *metrics = NULL;
@@ -169,6 +180,7 @@ int serve_main(int argc, char **argv) {
     struct corolla_error err;
     static struct signals signals; /* its thread goes on to the end */
     int code;
+    keep_no_memory();
     corolla_server_config_default(&s.config);
     add_rows(&options, &s);
     if (!options_parse(&options, argc, argv, &code)) return code;
