@@ -2,13 +2,15 @@
 """Sixteen clients of mixed behaviour on a chain of three servers: good ones, long prompts, abandoners, slow readers, and garbage.
 
     bench/crowd.py --minutes 10 [--seed N]     (make crowd)
-    bench/crowd.py --quick                     a few seconds, without looking for growth (a test)
+    bench/crowd.py --quick                     a few seconds, once (a test)
 
-The answers of the good ones are compared with those of one process. Prints a line per minute. Fails when an answer is wrong or missing, when a
-server ends, when a session or a step is left at the end, or when the servers' memory or descriptors grow.
+The answers of the good ones are compared with those of one process. Prints a line per minute. The crowd comes twice, each time for half of the
+minutes. Fails when an answer is wrong or missing, when a server ends, when a session is left after a crowd has gone, or when a server has more
+memory or descriptors at rest after the second crowd than after the first.
 """
 
 import collections
+import os
 import pathlib
 import random
 import signal
@@ -24,7 +26,7 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import machine
 from processes import Corolla, Servers, thirds
-from soak import PROMPTS, SAMPLE_S, Watch
+from soak import GROWTH, GROWTH_BYTES, GROWTH_DESCRIPTORS, MIB, PROMPTS
 
 LONG_PROMPT, USERS = 2000, 12
 FLAGS = ("--cache-tokens", "131072", "--client-share", "8")  # so that those who abandon their sessions fill up only their own share
@@ -34,15 +36,15 @@ LEFT_S = 40  # in which what abandoned clients held must be gone: a lease, and s
 class Crowd:
     """Threads that behave in their way again and again."""
 
-    def __init__(self, args, folder, running, expected):
+    def __init__(self, args, folder, running, expected, turn):
         self.args, self.folder, self.running, self.expected = args, folder, running, expected
         self.lock, self.end = threading.Lock(), threading.Event()
         self.done, self.wrong = collections.Counter(), []
         ways = [self.good] * 5 + [self.long] * 2 + [self.abandon] * 3 + [self.read_slowly] * 3 + [self.send_garbage] * 3
-        self.threads = [threading.Thread(target=self.run, args=(i, way)) for i, way in enumerate(ways)]
+        self.threads = [threading.Thread(target=self.run, args=(i + turn * 100, way)) for i, way in enumerate(ways)]
 
     def run(self, i, way):
-        rng, corolla = random.Random(self.args.seed * 1000 + i), Corolla(self.args.bin, self.args.model, str(self.folder / f"client-{i}"))
+        rng, corolla = random.Random(self.args.seed * 1000 + i), Corolla(self.args.bin, self.args.model, str(self.folder / f"client-{i % 100}"))
         while not self.end.is_set():
             way(rng, corolla)
             with self.lock:
@@ -123,6 +125,12 @@ class Watched(Servers):
                 self.start(Corolla(args.bin, args.model, str(folder / f"server-{index}")), span, (*FLAGS, "--metrics", self.metrics[-1]), errors)
             self.addresses += [("127.0.0.1", port) for port in machine.listening(self.pids[-1]) if not self.metrics[-1].endswith(f":{port}")]
 
+    def dead(self):
+        return [i for i, process in enumerate(self.processes, 1) if process.poll() is not None]
+
+    def text(self):
+        return "memory " + " ".join(f"{machine.memory(pid) / MIB:.1f}" for pid in self.pids) + " MiB"
+
     def value(self, index, name):
         with urllib.request.urlopen(f"http://{self.metrics[index]}/metrics", timeout=10) as answer:
             for line in answer.read().decode().splitlines():
@@ -141,48 +149,65 @@ def empty(running):
     return False
 
 
-def crowd(args, folder):
-    alone = Corolla(args.bin, args.model, str(folder / "alone"))
-    prompts = random.Random(args.seed).sample(PROMPTS.read_text(encoding="utf-8").splitlines(), 6)
-    expected = {p: alone.tokens(["--local", "--threads", "1"], p, args.tokens) for p in prompts}
-    running, failures = Watched(args, folder), []
-    people, watch = Crowd(args, folder, running, expected), Watch(running.pids)
+def at_rest(running):
+    """Memory and descriptors of the servers, when nobody is there."""
+    return [(machine.memory(pid), len(os.listdir(f"/proc/{pid}/fd"))) for pid in running.pids]
+
+
+def grown(before, after):
+    """What became more from one rest to the next: lines of text."""
+    out = []
+    for i, ((m0, d0), (m1, d1)) in enumerate(zip(before, after), 1):
+        print(f"server {i} at rest: memory {m0 / MIB:.1f} -> {m1 / MIB:.1f} MiB, descriptors {d0} -> {d1}")
+        if m1 > m0 * (1 + GROWTH) + GROWTH_BYTES:
+            out.append(f"the memory of server {i} grew")
+        if d1 > d0 + GROWTH_DESCRIPTORS:
+            out.append(f"the descriptors of server {i} grew")
+    return out
+
+
+def let_in(people, running, begin, minutes):
+    """The crowd, for so long; a line per minute."""
+    for thread in people.threads:
+        thread.start()
+    end, minute = time.monotonic() + minutes * 60, (time.monotonic() - begin) // 60 + 1
     try:
-        for thread in people.threads:
-            thread.start()
-        begin = time.monotonic()
-        run(args, begin, people, watch)
+        while (now := time.monotonic()) < end and not running.dead():
+            if now >= begin + minute * 60:
+                with people.lock:
+                    print(f"minute {minute:.0f}: {dict(people.done)}, {len(people.wrong)} wrong; {running.text()}", flush=True)
+                minute += 1
+            time.sleep(0.1)
     finally:
         people.end.set()
         for thread in people.threads:
             thread.join()
-        dead = [i for i, process in enumerate(running.processes) if process.poll() is not None]
-        failures += [f"server {i + 1} ended" for i in dead]
-        if not dead and not empty(running):
-            failures.append("sessions are left of clients that went away")
+
+
+def crowd(args, folder):
+    alone = Corolla(args.bin, args.model, str(folder / "alone"))
+    prompts = random.Random(args.seed).sample(PROMPTS.read_text(encoding="utf-8").splitlines(), 6)
+    expected = {p: alone.tokens(["--local", "--threads", "1"], p, args.tokens) for p in prompts}
+    running, failures, rests, begin = Watched(args, folder), [], [], time.monotonic()
+    halves = 1 if args.quick else 2
+    try:
+        for half in range(halves):
+            people = Crowd(args, folder, running, expected, half)
+            let_in(people, running, begin, args.minutes / halves)
+            failures += [f"server {i} ended" for i in running.dead()]
+            if people.wrong:
+                failures.append(f"{len(people.wrong)} answers were wrong or missing, the first: {people.wrong[0]}")
+            if not people.done["good"]:
+                failures.append("nobody was answered")
+            print(f"seed {args.seed}, half {half + 1}: {dict(people.done)}, {len(people.wrong)} wrong", flush=True)
+            if not running.dead() and not empty(running):
+                failures.append("sessions are left of clients that went away")
+            rests.append(at_rest(running) if not running.dead() else [])
+    finally:
         running.stop()
-    if people.wrong:
-        failures.append(f"{len(people.wrong)} answers were wrong or missing, the first: {people.wrong[0]}")
-    if not people.done["good"]:
-        failures.append("nobody was answered")
-    if not args.quick:
-        failures += watch.grown()
-    print(f"seed {args.seed}: {dict(people.done)}, {len(people.wrong)} wrong")
+    failures += grown(*rests) if halves == 2 else []
     if failures:
         sys.exit("crowd: " + "; ".join(failures))
-
-
-def run(args, begin, people, watch):
-    minute, sample = 1, 0.0
-    while (now := time.monotonic()) < begin + args.minutes * 60:
-        if now >= sample:
-            watch.sample()
-            sample = now + SAMPLE_S
-        if now >= begin + minute * 60:
-            with people.lock:
-                print(f"minute {minute}: {dict(people.done)}, {len(people.wrong)} wrong; {watch.text()}", flush=True)
-            minute += 1
-        time.sleep(0.1)
 
 
 def main():

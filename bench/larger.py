@@ -71,7 +71,7 @@ def chain(args, folder, model, size):
         running = Servers()
         for index, span in enumerate(thirds(model)):
             program = stack.enter_context(limited(folder, f"server-{index}", args.bin, size))
-            running.start(Corolla(program, model, f"{folder}/home-{index}"), span, ("--cache-tokens", "512"))
+            running.start(Corolla(program, model, f"{folder}/home-{index}"), span, ("--cache-tokens", "512", "--threads", "2"))  # one server computes at a time
             stack.callback(running.stop)  # before its group is removed
         yield running
 

@@ -29,7 +29,7 @@ struct compute {
     pthread_t thread;
     bool started;
 
-    /* compute thread only */
+    /* compute thread only; the schedule's clients only with the lock */
     struct schedule schedule;
     struct schedule_candidate candidates[SESSIONS_MAX];
     struct lane *lanes[SESSIONS_MAX]; /* of the candidates */
@@ -363,6 +363,12 @@ struct step *compute_withdraw(struct compute *c, struct lane *lane) {
     if (lane->ready) ready_remove(c, lane);
     pthread_mutex_unlock(&c->lock);
     return first;
+}
+
+void compute_forget(struct compute *c, uint32_t client) {
+    pthread_mutex_lock(&c->lock);
+    schedule_forget(&c->schedule, client);
+    pthread_mutex_unlock(&c->lock);
 }
 
 struct step *compute_collect(struct compute *c) {

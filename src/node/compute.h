@@ -47,6 +47,8 @@ void compute_submit(struct compute *compute, struct lane *lane, struct step *ste
 /* Loop thread. Takes back the steps of a lane that wait; one that computes comes through
  * compute_collect(), maybe with fewer rows than asked. */
 struct step *compute_withdraw(struct compute *compute, struct lane *lane);
+/* Loop thread. The last session of a client has ended. */
+void compute_forget(struct compute *compute, uint32_t client);
 /* Loop thread. All steps that were computed since the last call, in order. */
 struct step *compute_collect(struct compute *compute);
 

@@ -96,7 +96,7 @@ void node_raise_epoch(struct node *node, struct session *session, uint32_t epoch
 }
 
 static void take_out(struct node *node, struct session *session) {
-    sessions_remove(&node->sessions, session);
+    if (sessions_remove(&node->sessions, session)) compute_forget(node->host->compute, session->lane.client);
     session->sync_due = false;
     drop_waiting(node, session, true);
     session->closed = true;

@@ -67,6 +67,11 @@ static bool present(const struct schedule_client *client, uint64_t now_us) {
     return client->seen_us > 0 && (float)(now_us - client->seen_us) <= window_us;
 }
 
+void schedule_forget(struct schedule *s, uint32_t client) {
+    s->clients[client].seen_us = 0;
+    s->clients[client].period_us = 0;
+}
+
 /* ---- prefill --------------------------------------------------------------------------------------------------- */
 
 static bool somebody_decodes(const struct schedule *s, uint64_t now_us) {
@@ -93,6 +98,13 @@ static uint32_t take_prefill(struct schedule *s, const struct schedule_candidate
 
 /* ---- decode ---------------------------------------------------------------------------------------------------- */
 
+/* A client that was away, such as a program that is started again, has not become a slow one: of a longer time only as much counts as it
+ * was about for. */
+static void note_period(struct schedule_client *client, float us) {
+    float most_us = SCHEDULE_PERIODS * client->period_us;
+    if (us < SCHEDULE_AWAY_US) blend(&client->period_us, most_us > 0 && us > most_us ? most_us : us);
+}
+
 /* Who waits is about. Returns all rows that wait. */
 static uint32_t see(struct schedule *s, const struct schedule_candidate *candidates, uint32_t n, uint64_t now_us) {
     uint32_t rows = 0;
@@ -100,8 +112,7 @@ static uint32_t see(struct schedule *s, const struct schedule_candidate *candida
         struct schedule_client *client = &s->clients[candidates[i].client];
         if (!candidates[i].decode) continue;
         if (client->seen_us != now_us) {
-            uint64_t away_us = now_us - client->seen_us;
-            if (away_us < SCHEDULE_AWAY_US) blend(&client->period_us, (float)away_us);
+            if (client->seen_us > 0) note_period(client, (float)(now_us - client->seen_us));
             client->seen_us = now_us;
             client->rows = 0;
         }

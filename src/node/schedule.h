@@ -57,6 +57,8 @@ uint32_t schedule_next(struct schedule *schedule, const struct schedule_candidat
  * came first would have a turn alone, and the others the next one. So a turn waits until as many rows are there as the last one had, for a
  * sixteenth of its time from its end on; after a wait in vain not for some turns. Prefill does not wait. */
 uint32_t schedule_hold_us(struct schedule *schedule, const struct schedule_candidate *candidates, uint32_t n, uint64_t now_us);
+/* The client has no session any more: it is not about. */
+void schedule_forget(struct schedule *schedule, uint32_t client);
 /* What a turn took, and when it was over. */
 void schedule_note(struct schedule *schedule, bool decode, uint32_t rows, uint32_t us, uint64_t now_us);
 

@@ -41,7 +41,7 @@ void sessions_add(struct sessions *table, struct session *session) {
     table->n++;
 }
 
-void sessions_remove(struct sessions *table, struct session *session) {
+bool sessions_remove(struct sessions *table, struct session *session) {
     struct session **at = &table->buckets[bucket_of(session->id)];
     while (*at != session) at = &(*at)->chain;
     *at = session->chain;
@@ -49,6 +49,7 @@ void sessions_remove(struct sessions *table, struct session *session) {
     table->clients[session->lane.client].n--;
     table->clients[session->lane.client].tokens -= session->max_tokens;
     table->n--;
+    return table->clients[session->lane.client].n == 0;
 }
 
 struct session *sessions_each(const struct sessions *table, const struct session *last) {

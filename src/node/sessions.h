@@ -79,7 +79,8 @@ struct sessions {
 struct session *sessions_find(const struct sessions *table, const uint8_t id[SESSION_SIZE]);
 /* Its lane then has the number of the client's place. */
 void sessions_add(struct sessions *table, struct session *session);
-void sessions_remove(struct sessions *table, struct session *session);
+/* Returns whether it was the last one of its client. */
+bool sessions_remove(struct sessions *table, struct session *session);
 /* Iteration: first with NULL, then with the last one; NULL at the end. The last one may not be removed meanwhile. */
 struct session *sessions_each(const struct sessions *table, const struct session *last);
 

@@ -118,6 +118,50 @@ static void prefill_turns_are_short_while_decode_is_about(void **state) {
     assert_int_equal(chosen[0].rows, 200);
 }
 
+/* So many decode steps, 1 ms from one to the next. */
+static void decode_for(uint32_t n) {
+    candidates[1] = of(1, 0, 4);
+    for (uint32_t i = 0; i < n; i++) {
+        assert_int_equal(schedule_next(&schedule, candidates + 1, 1, now_us, chosen), 1);
+        schedule_note(&schedule, true, 1, 900, now_us);
+        now_us += 1000;
+    }
+}
+
+static uint32_t prefill_rows(void) {
+    candidates[0] = of(200, 0, 4);
+    assert_int_equal(schedule_next(&schedule, candidates, 1, now_us, chosen), 1);
+    return chosen[0].rows;
+}
+
+/* Somebody who decodes, is away for a while and comes back again and again, is about for some of its periods and not for the while. */
+static void who_was_away_has_not_become_slow(void **state) {
+    (void)state;
+    schedule_begin();
+    for (uint32_t i = 0; i < 10; i++) {
+        decode_for(4);
+        assert_true(prefill_rows() < 200);
+        now_us += SCHEDULE_AWAY_US / 4;
+        assert_int_equal(prefill_rows(), 200);
+    }
+    decode_for(2); /* but who does become slow is about for as much longer */
+    for (uint32_t i = 0; i < 20; i++) {
+        now_us += 20000;
+        decode_for(1);
+    }
+    now_us += 40000;
+    assert_true(prefill_rows() < 200);
+}
+
+static void who_has_no_session_is_not_about(void **state) {
+    (void)state;
+    schedule_begin();
+    decode_for(4);
+    assert_true(prefill_rows() < 200);
+    schedule_forget(&schedule, 0);
+    assert_int_equal(prefill_rows(), 200);
+}
+
 static void prefill_and_decode_alternate_while_both_wait(void **state) {
     (void)state;
     schedule_begin();
@@ -382,6 +426,8 @@ int main(void) {
         cmocka_unit_test(a_prefill_step_computes_alone),
         cmocka_unit_test(a_prefill_step_is_cut_at_the_rows_of_a_batch),
         cmocka_unit_test(prefill_turns_are_short_while_decode_is_about),
+        cmocka_unit_test(who_was_away_has_not_become_slow),
+        cmocka_unit_test(who_has_no_session_is_not_about),
         cmocka_unit_test(prefill_and_decode_alternate_while_both_wait),
         cmocka_unit_test(the_first_step_past_decode_is_prefill),
         cmocka_unit_test(nobody_starves),
