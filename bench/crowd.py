@@ -26,7 +26,7 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import machine
 from processes import Corolla, Servers, thirds
-from soak import GROWTH, GROWTH_BYTES, GROWTH_DESCRIPTORS, MIB, PROMPTS
+from soak import MIB, PROMPTS, grown
 
 LONG_PROMPT, USERS = 2000, 12
 FLAGS = ("--cache-tokens", "131072", "--client-share", "8")  # so that those who abandon their sessions fill up only their own share
@@ -152,18 +152,6 @@ def empty(running):
 def at_rest(running):
     """Memory and descriptors of the servers, when nobody is there."""
     return [(machine.memory(pid), len(os.listdir(f"/proc/{pid}/fd"))) for pid in running.pids]
-
-
-def grown(before, after):
-    """What became more from one rest to the next: lines of text."""
-    out = []
-    for i, ((m0, d0), (m1, d1)) in enumerate(zip(before, after), 1):
-        print(f"server {i} at rest: memory {m0 / MIB:.1f} -> {m1 / MIB:.1f} MiB, descriptors {d0} -> {d1}")
-        if m1 > m0 * (1 + GROWTH) + GROWTH_BYTES:
-            out.append(f"the memory of server {i} grew")
-        if d1 > d0 + GROWTH_DESCRIPTORS:
-            out.append(f"the descriptors of server {i} grew")
-    return out
 
 
 def let_in(people, running, begin, minutes):

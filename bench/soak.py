@@ -89,6 +89,18 @@ class Chaos:
         self.next = time.monotonic() + (2 * EVENT_S if self.stopped else 0) + self.rng.expovariate(1 / EVENT_S)
 
 
+def grown(before, after):
+    """What became more of the servers' (memory, descriptors): lines of text."""
+    out = []
+    for i, ((m0, d0), (m1, d1)) in enumerate(zip(before, after), 1):
+        print(f"server {i}: memory {m0 / MIB:.1f} -> {m1 / MIB:.1f} MiB, descriptors {d0:.0f} -> {d1:.0f}")
+        if m1 > m0 * (1 + GROWTH) + GROWTH_BYTES:
+            out.append(f"the memory of server {i} grew")
+        if d1 > d0 + GROWTH_DESCRIPTORS:
+            out.append(f"the descriptors of server {i} grew")
+    return out
+
+
 class Watch:
     """Memory and descriptors of the servers that stay, sampled."""
 
@@ -103,17 +115,10 @@ class Watch:
         return f"memory {' '.join(f'{m / MIB:.1f}' for m in memory)} MiB, descriptors {' '.join(map(str, descriptors))}"
 
     def grown(self):
-        """What became more between the second quarter of the time and the last: lines of text."""
-        quarter, out = max(1, len(self.samples) // 4), []
-        early, late = self.samples[quarter:2 * quarter], self.samples[-quarter:]
-        for i in range(len(self.pids)):
-            (m0, d0), (m1, d1) = ([statistics.median(s[kind][i] for s in part) for kind in (0, 1)] for part in (early, late))
-            print(f"server {i + 1} that stayed: memory {m0 / MIB:.1f} -> {m1 / MIB:.1f} MiB, descriptors {d0:.0f} -> {d1:.0f}")
-            if m1 > m0 * (1 + GROWTH) + GROWTH_BYTES:
-                out.append(f"the memory of server {i + 1} grew")
-            if d1 > d0 + GROWTH_DESCRIPTORS:
-                out.append(f"the descriptors of server {i + 1} grew")
-        return out
+        """The same between the second quarter of the time and the last."""
+        quarter = max(1, len(self.samples) // 4)
+        parts = self.samples[quarter:2 * quarter], self.samples[-quarter:]
+        return grown(*([[statistics.median(s[kind][i] for s in part) for kind in (0, 1)] for i in range(len(self.pids))] for part in parts))
 
 
 def parse_arguments():

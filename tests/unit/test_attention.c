@@ -13,10 +13,10 @@
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
-#include "ggml-cpu.h"
 #include "ggml.h"
 #include "kernel/attention.h"
 #include "model/proof.h"
+#include "support/processor.h"
 
 #define BLOCKS 2 /* of which the second is used */
 #define CAPACITY 320
@@ -37,8 +37,6 @@ struct session { /* with all rows that it will have */
     float *q, *k, *v;
     uint16_t *cache; /* K of all blocks, then V */
 };
-
-static ggml_backend_t backend;
 
 static size_t row_of(const struct shape *s) { return (size_t)s->n_head_kv * s->head_dim; }
 static size_t dim_of(const struct shape *s) { return (size_t)s->n_head * s->head_dim; }
@@ -91,7 +89,7 @@ static void run(const struct shape *s, const struct rows *rows, uint32_t n_items
     struct ggml_tensor *y = attention(ctx, q, k, v, &block);
     struct ggml_cgraph *graph = ggml_new_graph(ctx);
     ggml_build_forward_expand(graph, y);
-    ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, backend);
+    ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, processor);
     size_t at = 0, dim = dim_of(s) * sizeof(float), row = row_of(s) * sizeof(float);
     for (uint32_t i = 0; i < n_items; at += rows[i++].n) {
         const struct rows *r = &rows[i];
@@ -99,8 +97,7 @@ static void run(const struct shape *s, const struct rows *rows, uint32_t n_items
         ggml_backend_tensor_set(k, r->session->k + r->position * row_of(s), at * row, r->n * row);
         ggml_backend_tensor_set(v, r->session->v + r->position * row_of(s), at * row, r->n * row);
     }
-    ggml_backend_cpu_set_n_threads(backend, threads);
-    assert_int_equal(ggml_backend_graph_compute(backend, graph), GGML_STATUS_SUCCESS);
+    processor_compute(graph, threads);
     ggml_backend_tensor_get(y, out, 0, n_rows * dim);
     ggml_backend_buffer_free(buffer);
     ggml_free(ctx);
@@ -200,23 +197,11 @@ static void what_it_can_is_told(void **state) {
     assert_true(attention_scratch(1 << 20, 1) >= ((1u << 20) * sizeof(float)));
 }
 
-static int open_backend(void **state) {
-    (void)state;
-    backend = ggml_backend_cpu_init();
-    return backend ? 0 : -1;
-}
-
-static int close_backend(void **state) {
-    (void)state;
-    ggml_backend_free(backend);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_attention),
         cmocka_unit_test(all_ways_have_the_same_bits),
         cmocka_unit_test(what_it_can_is_told),
     };
-    return cmocka_run_group_tests(tests, open_backend, close_backend);
+    return cmocka_run_group_tests(tests, processor_open, processor_close);
 }

@@ -12,10 +12,10 @@
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
-#include "ggml-cpu.h"
 #include "ggml.h"
 #include "kernel/product.h"
 #include "model/proof.h"
+#include "support/processor.h"
 
 #define ROWS_MAX 70
 
@@ -29,12 +29,10 @@ struct matrix {
     float *plain; /* [out, in], dequantised */
 };
 
-static ggml_backend_t backend;
-
 static struct matrix matrix_of(enum ggml_type type, int64_t n, int64_t out) {
     struct matrix m = {.ctx = ggml_init((struct ggml_init_params){.mem_size = ggml_tensor_overhead() * 2, .no_alloc = true})};
     m.w = ggml_new_tensor_2d(m.ctx, type, n, out);
-    m.buffer = ggml_backend_alloc_ctx_tensors(m.ctx, backend);
+    m.buffer = ggml_backend_alloc_ctx_tensors(m.ctx, processor);
     m.plain = malloc((size_t)(n * out) * sizeof *m.plain);
     proof_random(17, m.plain, (size_t)(n * out));
     for (int64_t i = 0; i < n * out; i += 97) m.plain[i] *= 40; /* blocks of different scales */
@@ -57,10 +55,9 @@ static void run(const struct matrix *m, const float *x, int64_t rows, int thread
     struct ggml_tensor *in = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, m->w->ne[0], rows), *y = product(ctx, m->w, product_rows(ctx, in));
     struct ggml_cgraph *graph = ggml_new_graph(ctx);
     ggml_build_forward_expand(graph, y);
-    ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, backend);
+    ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, processor);
     ggml_backend_tensor_set(in, x, 0, ggml_nbytes(in));
-    ggml_backend_cpu_set_n_threads(backend, threads);
-    assert_int_equal(ggml_backend_graph_compute(backend, graph), GGML_STATUS_SUCCESS);
+    processor_compute(graph, threads);
     ggml_backend_tensor_get(y, out, 0, ggml_nbytes(y));
     ggml_backend_buffer_free(buffer);
     ggml_free(ctx);
@@ -147,23 +144,11 @@ static void what_it_takes_is_told(void **state) {
     matrix_free(&f16);
 }
 
-static int open_backend(void **state) {
-    (void)state;
-    backend = ggml_backend_cpu_init();
-    return backend ? 0 : -1;
-}
-
-static int close_backend(void **state) {
-    (void)state;
-    ggml_backend_free(backend);
-    return 0;
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_row_and_many_have_the_same_bits),
         cmocka_unit_test(it_is_the_product),
         cmocka_unit_test(what_it_takes_is_told),
     };
-    return cmocka_run_group_tests(tests, open_backend, close_backend);
+    return cmocka_run_group_tests(tests, processor_open, processor_close);
 }
