@@ -222,6 +222,87 @@ static void blocks_lie_on_several_devices_and_what_has_no_room_on_the_processor(
     corolla_model_close(model);
 }
 
+struct bytes { /* in the place of a file */
+    uint8_t *at;
+    size_t n, taken;
+};
+
+static bool put(void *user, void *data, size_t size) {
+    struct bytes *b = user;
+    b->at = realloc(b->at, b->n + size);
+    memcpy(b->at + b->n, data, size);
+    b->n += size;
+    return b->at != NULL;
+}
+
+static bool get(void *user, void *data, size_t size) {
+    struct bytes *b = user;
+    if (size > b->n - b->taken) return false;
+    memcpy(data, b->at + b->taken, size);
+    b->taken += size;
+    return true;
+}
+
+#define BEFORE 70
+#define AFTER 6
+
+static struct kv *open_kv(struct span *span) {
+    struct kv *kv;
+    assert_int_equal(kv_open(&kv, span, span_begin(span), span_end(span), BEFORE + AFTER, NULL), COROLLA_OK);
+    return kv;
+}
+
+/* A session goes on in a copy of its cache and in one that was saved and read back, both in one batch. */
+static void check_moved(const char *path, const char *where) {
+    struct chain chain;
+    chain_open(&chain, &(struct chain_config){.path = path, .threads = 1, .device = where, .kv_tokens = 256});
+    struct span *span = chain.spans[0];
+    size_t row = chain.n_embd, size = AFTER * row * sizeof(float);
+    float *x = calloc((BEFORE + 4 * AFTER) * row, sizeof *x), *next = x + BEFORE * row, *right = next + AFTER * row;
+    struct bytes file = {0};
+    struct kv *kv = open_kv(span), *copy = open_kv(span), *back = open_kv(span);
+    for (size_t i = 0; i < (BEFORE + AFTER) * row; i++) x[i] = (float)(i * 37 % 101) / 50 - 1;
+    assert_int_equal(span_forward(span, &(struct batch_item){.kv = kv, .n = BEFORE, .in = x, .out = x}, 1, NULL), COROLLA_OK);
+    assert_int_equal(kv_copy(copy, kv, 0, 50, NULL), COROLLA_OK); /* in two pieces */
+    assert_int_equal(kv_copy(copy, kv, 50, BEFORE, NULL), COROLLA_OK);
+    assert_int_equal(kv_save(kv, BEFORE, put, &file, NULL), COROLLA_OK);
+    assert_int_equal(file.n, kv_saved_bytes(kv, BEFORE));
+    assert_int_equal(kv_restore(back, BEFORE, get, &file, NULL), COROLLA_OK);
+    assert_int_equal(file.taken, file.n);
+    struct batch_item alone = {.kv = kv, .position = BEFORE, .n = AFTER, .in = next, .out = right};
+    assert_int_equal(span_forward(span, &alone, 1, NULL), COROLLA_OK);
+    struct batch_item both[] = {alone, alone};
+    both[0].kv = copy;
+    both[0].out = right + AFTER * row;
+    both[1].kv = back;
+    both[1].out = right + 2 * AFTER * row;
+    assert_int_equal(span_forward(span, both, 2, NULL), COROLLA_OK);
+    assert_memory_equal(right, both[0].out, size);
+    assert_memory_equal(right, both[1].out, size);
+    kv_close(kv);
+    kv_close(copy);
+    kv_close(back);
+    free(file.at);
+    free(x);
+    chain_close(&chain);
+}
+
+static void caches_are_copied_saved_and_read_back(void **state) {
+    (void)state;
+    static const char *const types[] = {"f32", "q8_0"}, *const lists[] = {"CPU", "%s", "%s=2", "CPU=1,%s"};
+    for (size_t t = 0; t < 2; t++)
+        for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+            struct tiny_config config;
+            tiny_config_default(&config, "qwen2");
+            config.type = types[t];
+            const char *path = scratch_file("moved.gguf");
+            assert_true(tiny_write(&config, path));
+            char list[128];
+            snprintf(list, sizeof list, lists[i], device);
+            check_moved(path, list);
+        }
+}
+
 static void lists_of_devices_that_cannot_be_are_refused(void **state) {
     (void)state;
     static const char *const wrong[] = {",", "CPU,,CPU", "CPU=", "CPU=0", "CPU=4G", "CPU=-1", "=5", "CPU,CPU,CPU,CPU,CPU,CPU,CPU,CPU,CPU"};
@@ -249,6 +330,7 @@ int main(void) {
         cmocka_unit_test(a_device_with_memory_of_its_own_gives_the_same_bits),
         cmocka_unit_test(sessions_on_it_fork_roll_back_and_continue_each_other),
         cmocka_unit_test(blocks_lie_on_several_devices_and_what_has_no_room_on_the_processor),
+        cmocka_unit_test(caches_are_copied_saved_and_read_back),
         cmocka_unit_test(lists_of_devices_that_cannot_be_are_refused),
         cmocka_unit_test(a_device_that_is_not_there_is_named_with_those_that_are),
     };
