@@ -12,9 +12,10 @@
 #define UNROLLED _Pragma("GCC unroll 16")
 #define LANES 16
 
+/* All that have these convert half floats as well. */
 static inline bool lanes_can(void) {
     return __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
 }
 
 /* Pairs hold eight words of row lanes_row(i), and eight of the row that is four further -> out[word][row], one word after stride others. */

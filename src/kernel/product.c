@@ -157,7 +157,7 @@ static unpacker unpacker_of(int type) {
 static void multiply(struct ggml_tensor *out, int ith, int nth, void *user) {
     const struct ggml_tensor *w = out->src[0], *x = out->src[1];
     int64_t n_groups = (w->ne[1] + GROUP - 1) / GROUP, n_blocks = w->ne[0] / BLOCK;
-    unpacker unpack_panel = unpacker_of(w->type);
+    unpacker unpack_panel = unpacker_of((int)w->type);
     _Alignas(64) struct panel panel;
     (void)user;
     for (int64_t group = n_groups * ith / nth; group < n_groups * (ith + 1) / nth; group++) {
@@ -190,7 +190,9 @@ static bool on_processor(ggml_backend_buffer_t buffer) {
     return !device || ggml_backend_dev_type(device) == GGML_BACKEND_DEVICE_TYPE_CPU;
 }
 
-bool product_takes(const struct ggml_tensor *w) { return product_can(w->type, w->ne[0]) && ggml_n_dims(w) == 2 && on_processor(w->buffer); }
+bool product_takes(const struct ggml_tensor *w) {
+    return product_can((int)w->type, w->ne[0]) && ggml_n_dims(w) == 2 && on_processor(w->buffer);
+}
 
 struct ggml_tensor *product_rows(struct ggml_context *ctx, struct ggml_tensor *x) {
     struct ggml_tensor *of_x[] = {x};
