@@ -145,7 +145,8 @@ static void serve_signals(struct corolla_server *server, enum corolla_log_level 
  * all kinds come to and leave grows to many times what it needs. */
 static void keep_no_memory(void) {
 #ifdef __GLIBC__
-    mallopt(M_MMAP_THRESHOLD, 256 << 10);
+    mallopt(M_MMAP_THRESHOLD, 128 << 10); /* below a page of kept rows */
+    mallopt(M_MMAP_MAX, 32768);
 #endif
 }
 

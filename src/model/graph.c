@@ -200,8 +200,8 @@ uint32_t graph_rows(const struct graph_item *items, uint32_t n_items) {
 enum corolla_status graph_build(struct graph *g, const struct graph_config *config, struct corolla_error *err) {
     size_t pieces = 0;
     g->n_rows = graph_rows(g->items, g->n_items);
-    for (uint32_t i = 0; i < g->n_items; i++) {
-        uint32_t rows = config->attending == ATTENDING_OWN ? g->items[i].n : piece_rows(config, &g->items[i]);
+    for (uint32_t i = 0; config->attending != ATTENDING_OWN && i < g->n_items; i++) {
+        uint32_t rows = piece_rows(config, &g->items[i]);
         pieces += (g->items[i].n + rows - 1) / rows;
     }
     size_t nodes = config->n_blocks * (NODES_PER_BLOCK + NODES_PER_PIECE * pieces) + 4 * (size_t)g->n_items + 16;

@@ -142,8 +142,7 @@ static enum corolla_status check_step(struct node *node, struct session *session
     enum corolla_status status = msg->kind == MSG_REPLAY
                                      ? sessions_check_replay(session, m, sender, err)
                                      : sessions_check_step(session, &node->limits, m, sender, msg->body ? msg->body->size : 0, err);
-    bool unsure = status == COROLLA_OK || status == COROLLA_BAD_POSITION;
-    if (unsure && msg->kind == MSG_REPLAY && session->swap != SWAP_HERE) { /* its rows are away, or on their way */
+    if (status == COROLLA_BAD_POSITION && msg->kind == MSG_REPLAY && session->swap != SWAP_HERE) { /* its rows are away */
         status = swap_call_back(node, session, err);
         return status != COROLLA_OK ? status : err_set(err, COROLLA_BUSY, "this session was idle, and is called back: try again");
     }

@@ -120,17 +120,24 @@ static void open_one(struct corolla_session **out) {
     must(corolla_session_open(out, swarm, TOKENS, &err), &err);
 }
 
-/* Tokens of the text of session s; all rows must be right. */
-static void step(struct corolla_session *session, uint32_t s, uint32_t position, uint32_t n) {
+/* `got` [n, n_embd] is what the text of session s gives. */
+static void check_rows(const float *got, uint32_t s, uint32_t position, uint32_t n) {
     struct corolla_error err;
     struct corolla_session *alone;
     make_text(s);
-    must(corolla_session_step(session, position, text + position, n, rows, n, &err), &err);
     must(corolla_session_open(&alone, local, TOKENS, &err), &err);
     if (position > 0) must(corolla_session_step(alone, 0, text, position, NULL, 0, &err), &err);
     must(corolla_session_step(alone, position, text + position, n, rights, n, &err), &err);
     corolla_session_close(alone);
-    assert_memory_equal(rows, rights, n * n_embd * sizeof *rows);
+    assert_memory_equal(got, rights, n * n_embd * sizeof *got);
+}
+
+/* Tokens of the text of session s; all rows must be right. */
+static void step(struct corolla_session *session, uint32_t s, uint32_t position, uint32_t n) {
+    struct corolla_error err;
+    make_text(s);
+    must(corolla_session_step(session, position, text + position, n, rows, n, &err), &err);
+    check_rows(rows, s, position, n);
 }
 
 static struct corolla_server_stats stats_of(uint32_t server) {
@@ -173,6 +180,41 @@ static void idle_sessions_go_and_come_back_with_the_same_bits(void **state) {
     corolla_session_close(sessions[0]);
     corolla_session_close(sessions[1]);
     stop_servers();
+}
+
+/* All want to come back at the same time, to half of the room that they need. */
+static void all_step_at_once_after_a_rest(void **state) {
+    enum { ALL = 4, ROUNDS = 6 };
+    struct corolla_session *sessions[ALL];
+    struct corolla_error err;
+    float *got = calloc(ALL * (size_t)n_embd, sizeof *got);
+    int32_t tokens[ALL];
+    uint64_t asked = 0;
+    (void)state;
+    start_servers(64 << 20);
+    for (uint32_t s = 0; s < ALL; s++) {
+        open_one(&sessions[s]);
+        step(sessions[s], s, 0, 20);
+        asked += 20;
+    }
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        struct corolla_step steps[ALL];
+        struct timespec rest = {.tv_nsec = 550000000};
+        nanosleep(&rest, NULL);
+        for (uint32_t s = 0; s < ALL; s++) {
+            make_text(s);
+            tokens[s] = text[20 + round];
+            steps[s] = (struct corolla_step){
+                .parent = s, .position = 20 + round, .tokens = &tokens[s], .n = 1, .out_hidden = got + s * (size_t)n_embd, .n_rows = 1};
+        }
+        must(corolla_sessions_step(sessions, steps, ALL, &err), &err);
+        for (uint32_t s = 0; s < ALL; s++) check_rows(got + s * (size_t)n_embd, s, 20 + round, 1);
+        asked += ALL;
+    }
+    assert_int_equal(computed(), SERVERS * asked);
+    for (uint32_t s = 0; s < ALL; s++) corolla_session_close(sessions[s]);
+    stop_servers();
+    free(got);
 }
 
 static void a_fork_of_one_that_is_away_has_its_bits(void **state) {
@@ -299,7 +341,9 @@ static uint32_t lose_files(void) {
     return n;
 }
 
+/* The client is told of it: it did not wait until a silent server was given up. */
 static void note_loss(void *user, const struct corolla_event *event) {
+    if (event->pause_ms >= 4000) fail_msg("nobody told the client for %.0f ms", event->pause_ms);
     if (event->kind == COROLLA_EVENT_RECOVERED && strcmp(event->reason, "crashed") == 0) ++*(uint32_t *)user;
 }
 
@@ -324,6 +368,7 @@ static void a_session_that_cannot_come_back_is_made_again(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(idle_sessions_go_and_come_back_with_the_same_bits),
+        cmocka_unit_test(all_step_at_once_after_a_rest),
         cmocka_unit_test(a_fork_of_one_that_is_away_has_its_bits),
         cmocka_unit_test(rows_of_one_that_is_away_are_replayed),
         cmocka_unit_test(a_full_file_takes_nobody),

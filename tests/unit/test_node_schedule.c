@@ -160,6 +160,10 @@ static void who_has_no_session_is_not_about(void **state) {
     assert_true(prefill_rows() < 200);
     schedule_forget(&schedule, 0);
     assert_int_equal(prefill_rows(), 200);
+    now_us += SCHEDULE_AWAY_US / 2;
+    decode_for(1); /* whoever comes in its place is new: the time between is nobody's period */
+    now_us += 1000;
+    assert_int_equal(prefill_rows(), 200);
 }
 
 static void prefill_and_decode_alternate_while_both_wait(void **state) {

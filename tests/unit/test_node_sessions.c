@@ -170,6 +170,20 @@ static void quotas_say_how_much_there_is_and_how_much_is_had(void **state) {
     quota_gives(&table, &l, 201, &client, "", COROLLA_BUSY, "you hold 200");
 }
 
+static void the_last_session_of_a_client_is_told_from_others(void **state) {
+    (void)state;
+    static struct session sessions[2], other;
+    struct sessions table;
+    fill(&table, sessions, 2);
+    memset(&other, 0, sizeof other);
+    other.id[15] = 9;
+    other.client = stranger;
+    sessions_add(&table, &other);
+    assert_false(sessions_remove(&table, &sessions[0]));
+    assert_true(sessions_remove(&table, &sessions[1]));
+    assert_true(sessions_remove(&table, &other));
+}
+
 static void the_tokens_under_way_of_a_client_are_bounded(void **state) {
     (void)state;
     static struct session sessions[2], other;
@@ -582,6 +596,7 @@ int main(void) {
         cmocka_unit_test(an_id_is_used_once),
         cmocka_unit_test(neither_a_client_nor_all_together_take_more_than_their_share),
         cmocka_unit_test(quotas_say_how_much_there_is_and_how_much_is_had),
+        cmocka_unit_test(the_last_session_of_a_client_is_told_from_others),
         cmocka_unit_test(the_tokens_under_way_of_a_client_are_bounded),
         cmocka_unit_test(an_address_has_as_much_as_four_clients),
         cmocka_unit_test(a_server_that_leaves_takes_no_sessions),

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "kernel/attention.h"
 #include "support/chain.h"
 #include "support/sanitized.h"
 #include "support/scratch.h"
@@ -74,6 +75,28 @@ static void check_works(struct span *span, const float *right) {
     kv_close(kv);
 }
 
+/* The own attention finds its items when the graph runs: a graph is as large as its rows make it, whoever they are of. */
+static void a_batch_of_many_needs_no_more_than_one(void **state) {
+    struct batch_item items[BATCH_ITEMS_MAX];
+    struct kv *kvs[BATCH_ITEMS_MAX];
+    (void)state;
+    if (!attention_can(64)) {
+        print_message("SKIPPED: the own attention does not run on this processor\n");
+        return;
+    }
+    for (uint32_t i = 0; i < BATCH_ITEMS_MAX; i++) {
+        float *row = rows + (size_t)i * chain.n_embd;
+        assert_int_equal(kv_open(&kvs[i], chain.spans[0], 0, 5, 256, NULL), COROLLA_OK);
+        items[i] = (struct batch_item){.kv = kvs[i], .position = 0, .n = 1, .in = row, .out = row};
+    }
+    memset(rows, 0, BATCH_ITEMS_MAX * chain.n_embd * sizeof *rows);
+    refused_from = 1 << 20;
+    enum corolla_status status = span_forward(chain.spans[0], items, BATCH_ITEMS_MAX, NULL);
+    refused_from = SIZE_MAX;
+    assert_int_equal(status, COROLLA_OK);
+    for (uint32_t i = 0; i < BATCH_ITEMS_MAX; i++) kv_close(kvs[i]);
+}
+
 static void it_works_on_after_memory_ran_out(void **state) {
     struct span *span = NULL;
     struct kv *kv, *none = NULL;
@@ -138,6 +161,7 @@ int main(void) {
     rows = malloc(256 * chain.n_embd * sizeof *rows);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_steady_decode_allocates_nothing),
+        cmocka_unit_test(a_batch_of_many_needs_no_more_than_one),
         cmocka_unit_test(it_works_on_after_memory_ran_out),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
