@@ -5,8 +5,9 @@
     bench/crowd.py --quick                     a few seconds, once (a test)
 
 The answers of the good ones are compared with those of one process. Prints a line per minute. The crowd comes twice, each time for half of the
-minutes. Fails when an answer is wrong or missing, when a server ends, when a session is left after a crowd has gone, or when a server has more
-memory or descriptors at rest after the second crowd than after the first.
+minutes, and each time the servers are left alone until they have given up the prefixes that they keep (ten minutes). Fails when an answer is
+wrong or missing, when a server ends, when a session is left after a crowd has gone, or when a server has more memory or descriptors at rest
+after the second crowd than after the first.
 """
 
 import collections
@@ -31,6 +32,7 @@ from soak import MIB, PROMPTS, grown
 LONG_PROMPT, USERS = 2000, 12
 FLAGS = ("--cache-tokens", "131072", "--client-share", "8")  # so that those who abandon their sessions fill up only their own share
 LEFT_S = 40  # in which what abandoned clients held must be gone: a lease, and some
+PREFIX_S = 600 + LEFT_S  # the same of the prefixes that servers keep
 
 
 class Crowd:
@@ -139,18 +141,18 @@ class Watched(Servers):
         sys.exit(f"crowd: there is no {name} among the metrics")
 
 
-def empty(running):
-    """Whether nothing is left of any session."""
-    deadline = time.monotonic() + LEFT_S
+def gone(running, gauge, within):
+    """Whether a gauge of all servers comes to nothing, within so many seconds."""
+    deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        if all(running.value(i, "corolla_sessions") == 0 for i in range(3)):
+        if all(running.value(i, gauge) == 0 for i in range(3)):
             return True
         time.sleep(0.5)
     return False
 
 
 def at_rest(running):
-    """Memory and descriptors of the servers, when nobody is there."""
+    """Memory and descriptors of the servers, when they keep nothing."""
     return [(machine.memory(pid), len(os.listdir(f"/proc/{pid}/fd"))) for pid in running.pids]
 
 
@@ -188,8 +190,10 @@ def crowd(args, folder):
             if not people.done["good"]:
                 failures.append("nobody was answered")
             print(f"seed {args.seed}, half {half + 1}: {dict(people.done)}, {len(people.wrong)} wrong", flush=True)
-            if not running.dead() and not empty(running):
+            if not running.dead() and not gone(running, "corolla_sessions", LEFT_S):
                 failures.append("sessions are left of clients that went away")
+            if not args.quick and not running.dead() and not gone(running, "corolla_prefixes", PREFIX_S):
+                failures.append("prefixes are kept for longer than their age")
             rests.append(at_rest(running) if not running.dead() else [])
     finally:
         running.stop()

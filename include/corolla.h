@@ -388,6 +388,7 @@ struct corolla_server_stats {                      /* since the server started; 
     uint32_t begin, end, sessions, clients, steps; /* now: the span; who has sessions; steps that wait or compute */
     uint64_t cache_tokens, cache_tokens_left;      /* now: KV */
     uint32_t swapped;                              /* now: idle sessions that are on disk */
+    uint32_t prefixes;                             /* now: closed sessions that are kept for what they begin with */
     uint64_t swaps;                                /* of idle sessions, back into memory */
     uint64_t sessions_opened, decode_rows, prefill_rows, replayed_rows;
     uint64_t bytes_received, bytes_sent;     /* by all links, TLS included */

@@ -70,6 +70,7 @@ char *metrics_text(const struct corolla_server_stats *s, size_t *out_size) {
     one(f, "steps", "gauge", "Steps that wait or compute.", s->steps);
     one(f, "cache_tokens", "gauge", "KV budget of all sessions together, in tokens.", s->cache_tokens);
     one(f, "sessions_swapped", "gauge", "Idle sessions that are on disk.", s->swapped);
+    one(f, "prefixes", "gauge", "Closed sessions that are kept for what they begin with.", s->prefixes);
     one(f, "swaps_total", "counter", "Idle sessions that came back from disk.", s->swaps);
     one(f, "cache_tokens_left", "gauge", "KV that is not promised to a session, in tokens.", s->cache_tokens_left);
     one(f, "sessions_opened_total", "counter", "Sessions that were opened.", s->sessions_opened);

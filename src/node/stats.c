@@ -27,6 +27,7 @@ void stats_take(struct node *node, struct corolla_server_stats *out) {
     out->sessions = node->sessions.n;
     for (uint32_t i = 0; i < SESSIONS_MAX; i++) out->clients += node->sessions.clients[i].n > 0;
     out->steps = node->n_steps;
+    out->prefixes = node->n_kept;
     if (node->host) {
         out->swapped = swap_count(node);
         out->cache_tokens = node->host->cache_tokens;
