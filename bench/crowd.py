@@ -5,7 +5,7 @@
     bench/crowd.py --quick                     a few seconds, once (a test)
 
 The answers of the good ones are compared with those of one process. Prints a line per minute. The crowd comes twice, each time for half of the
-minutes, and each time the servers are left alone until they have given up the prefixes that they keep (ten minutes). Fails when an answer is
+minutes, and each time the servers are left alone until they have given up what they keep for a while. Fails when an answer is
 wrong or missing, when a server ends, when a session is left after a crowd has gone, or when a server has more memory or descriptors at rest
 after the second crowd than after the first.
 """
@@ -32,7 +32,8 @@ from soak import MIB, PROMPTS, grown
 LONG_PROMPT, USERS = 2000, 12
 FLAGS = ("--cache-tokens", "131072", "--client-share", "8")  # so that those who abandon their sessions fill up only their own share
 LEFT_S = 40  # in which what abandoned clients held must be gone: a lease, and some
-PREFIX_S = 600 + LEFT_S  # the same of the prefixes that servers keep
+PREFIX_S = 600 + LEFT_S  # the same of prefixes, which servers keep for ten minutes
+BUFFERS_S = 15  # ... and of buffers for messages
 
 
 class Crowd:
@@ -194,6 +195,8 @@ def crowd(args, folder):
                 failures.append("sessions are left of clients that went away")
             if not args.quick and not running.dead() and not gone(running, "corolla_prefixes", PREFIX_S):
                 failures.append("prefixes are kept for longer than their age")
+            if not args.quick:
+                time.sleep(BUFFERS_S)
             rests.append(at_rest(running) if not running.dead() else [])
     finally:
         running.stop()

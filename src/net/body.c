@@ -32,6 +32,7 @@ struct pool {
     pthread_mutex_t lock; /* of what follows */
     struct block *lists[CLASSES];
     size_t cached;
+    bool taken; /* since the last trim */
 };
 
 static size_t class_bytes(unsigned class) { return (size_t)(4 + class % 4) << (8 + class / 4); }
@@ -113,6 +114,7 @@ struct body *pool_take(struct pool *pool, struct account *account, size_t size) 
     assert(class < CLASSES);
     pthread_mutex_lock(&pool->lock);
     struct block *block = pool->lists[class];
+    pool->taken = true;
     if (block) {
         pool->lists[class] = (struct block *)(void *)block->body.next;
         pool->cached -= class_bytes(class);
@@ -148,6 +150,14 @@ void pool_give(struct pool *pool, struct body *body) {
     }
     pthread_mutex_unlock(&pool->lock);
     free_list(surplus);
+}
+
+void pool_trim(struct pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    struct block *unused = pool->taken ? NULL : detach_all(pool);
+    pool->taken = false;
+    pthread_mutex_unlock(&pool->lock);
+    free_list(unused);
 }
 
 size_t pool_capacity_of(size_t size) { return class_bytes(class_of(size)); }

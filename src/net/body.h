@@ -2,7 +2,8 @@
  *
  * A block is one allocation: struct body, then its data (aligned to 64 bytes). Given back, it waits in the list of its class,
  * so that a steady stream of messages allocates nothing. There are four classes per doubling: at most a quarter is wasted.
- * What waits is bounded; when the bound is hit all of it is freed, so that sizes nobody asks for any more do not stay for ever.
+ * What waits is bounded; when the bound is hit all of it is freed, so that sizes nobody asks for any more do not stay for ever. It is freed
+ * as well when there was nothing to do for a while (pool_trim).
  *
  * Blocks of received messages are charged to an account (one per link) from when they are taken until they are given back,
  * wherever that happens, or queued to be sent (send.h counts those); the pool knows the sum of all accounts. An account outlives
@@ -27,6 +28,7 @@ void pool_free(struct pool *pool);                                /* every block
 /* A block with room for size bytes, charged to account unless that is NULL. NULL: out of memory, or over MSG_BODY_MAX. */
 struct body *pool_take(struct pool *pool, struct account *account, size_t size);
 void pool_give(struct pool *pool, struct body *body); /* NULL: nothing */
+void pool_trim(struct pool *pool);                    /* frees what waits, unless a block was taken since the last call */
 size_t body_capacity(const struct body *body);
 size_t pool_capacity_of(size_t size);                      /* of a block that pool_take would give; size is at most MSG_BODY_MAX */
 void pool_discharge(struct pool *pool, struct body *body); /* nobody is charged for the block any more. NULL: nothing */

@@ -25,7 +25,8 @@
 #define CHUNK_PACK (16u << 10) /* frames are packed into a chunk until it holds this much */
 #define CHUNK_SIZE (CHUNK_PACK + FRAME_SIZE_MAX + 1024)
 #define CHUNKS_FREE_MAX 16
-#define STOP_MS 500 /* how long net_stop and link_close flush */
+#define STOP_MS 500  /* how long net_stop and link_close flush */
+#define TRIM_MS 5000 /* without a message, after which the pool keeps nothing */
 #define GOODBYE_TEXT_MAX (FRAME_GOODBYE_MAX - 2)
 
 /* Ciphertext on its way into a socket. */
@@ -48,6 +49,7 @@ struct net {
     uv_loop_t loop;
     uv_async_t wake;
     uv_timer_t timer; /* to accept again; then for the end of stopping */
+    uv_timer_t trim;  /* of the pool */
     uv_tcp_t listener;
     bool listening, stopping;
     bool watching; /* the pool tells when memory comes back */

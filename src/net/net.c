@@ -222,6 +222,11 @@ static enum corolla_status open_parts(struct net *net, const struct net_config *
     return status == COROLLA_OK ? listen_open(net, config, err) : status;
 }
 
+static void on_trim(uv_timer_t *timer) {
+    struct net *net = timer->data;
+    if (net->pool) pool_trim(net->pool);
+}
+
 enum corolla_status net_open(struct net **out_net, const struct net_config *config, struct corolla_error *err) {
     enum corolla_status status = check_config(config, err);
     if (status != COROLLA_OK) return status;
@@ -239,7 +244,9 @@ enum corolla_status net_open(struct net **out_net, const struct net_config *conf
     net->self.id = *identity_id(config->identity);
     int result = uv_async_init(&net->loop, &net->wake, on_wake);
     uv_timer_init(&net->loop, &net->timer);
-    net->wake.data = net->timer.data = net;
+    uv_timer_init(&net->loop, &net->trim);
+    net->wake.data = net->timer.data = net->trim.data = net;
+    uv_timer_start(&net->trim, on_trim, TRIM_MS, TRIM_MS);
     upload_init(net, config->upload_bytes_per_s);
     status = result != 0 ? err_set(err, COROLLA_IO, "cannot start a loop: %s", uv_strerror(result)) : open_parts(net, config, err);
     if (status != COROLLA_OK) {
@@ -287,8 +294,8 @@ struct net_timer {
 static void close_handle(uv_handle_t *handle, void *user) {
     struct net *net = user;
     if (uv_is_closing(handle)) return;
-    bool own = handle == (uv_handle_t *)&net->wake || handle == (uv_handle_t *)&net->timer || handle == (uv_handle_t *)&net->listener ||
-               handle == (uv_handle_t *)&net->upload.timer;
+    bool own = handle == (uv_handle_t *)&net->wake || handle == (uv_handle_t *)&net->timer || handle == (uv_handle_t *)&net->trim ||
+               handle == (uv_handle_t *)&net->listener || handle == (uv_handle_t *)&net->upload.timer;
     uv_close(handle, own ? NULL : on_timer_closed); /* when no link and no dial is left, the others are net_timers */
 }
 

@@ -576,6 +576,18 @@ static void random_traffic_arrives_in_order(void **state) {
 
 /* ---- bodies ---------------------------------------------------------------------------------------------------- */
 
+static void a_pool_at_rest_keeps_nothing(void **state) {
+    (void)state;
+    struct pool *pool = pool_new(nothing, NULL);
+    pool_give(pool, pool_take(pool, NULL, 5000));
+    pool_trim(pool);
+    assert_true(pool_cached(pool) >= 5000); /* it was of use a moment ago */
+    pool_trim(pool);
+    assert_int_equal(pool_cached(pool), 0);
+    pool_give(pool, pool_take(pool, NULL, 5000));
+    pool_free(pool);
+}
+
 static void blocks_are_reused_and_aligned(void **state) {
     (void)state;
     struct pool *pool = pool_new(nothing, NULL);
@@ -655,6 +667,7 @@ int main(void) {
         cmocka_unit_test(the_budget_knows_when_half_sent_messages_hold_what_others_wait_for),
         cmocka_unit_test(messages_without_progress_are_noticed),
         cmocka_unit_test(random_traffic_arrives_in_order),
+        cmocka_unit_test(a_pool_at_rest_keeps_nothing),
         cmocka_unit_test(blocks_are_reused_and_aligned),
         cmocka_unit_test(what_waits_for_reuse_is_bounded),
         cmocka_unit_test(accounts_know_what_is_held_even_after_their_link),
