@@ -53,7 +53,7 @@ static enum corolla_status make_rows(struct remote *remote, uint32_t position, u
     if (tokens[0] == TOKEN_HIDDEN) {
         if (!row_log_get(remote->hidden, position, n, remote->rows)) return err_set(err, COROLLA_INTERNAL, "a row was not kept");
     } else {
-        enum corolla_status status = swarm_embed(remote->base.swarm, tokens, n, remote->rows, err);
+        enum corolla_status status = swarm_embed(remote->base.swarm, position, tokens, n, remote->rows, err);
         if (status != COROLLA_OK) return status;
     }
     convert_from_f32(remote->wire, remote->rows, body->data, (size_t)n * remote->base.n_embd);

@@ -37,7 +37,7 @@ static enum corolla_status add_item(struct turn *turn, struct local *local, cons
     const float *in = local->rows;
     enum corolla_status status = COROLLA_OK;
     if (run->tokens != NULL)
-        status = edges_embed(local->base.swarm->edges, run->tokens + local->done, n, local->rows, err);
+        status = edges_embed(local->base.swarm->edges, run->position + local->done, run->tokens + local->done, n, local->rows, err);
     else
         in = run->hidden + local->done * (size_t)local->base.n_embd;
     turn->items[turn->n++] =

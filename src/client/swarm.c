@@ -46,10 +46,10 @@ void swarm_engine_leave(struct corolla_swarm *swarm) {
     pthread_mutex_unlock(&t->lock);
 }
 
-enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden,
+enum corolla_status swarm_embed(struct corolla_swarm *swarm, uint32_t position, const int32_t *tokens, uint32_t n, float *out_hidden,
                                 struct corolla_error *err) {
     swarm_engine_enter(swarm);
-    enum corolla_status status = edges_embed(swarm->edges, tokens, n, out_hidden, err);
+    enum corolla_status status = edges_embed(swarm->edges, position, tokens, n, out_hidden, err);
     swarm_engine_leave(swarm);
     return status;
 }

@@ -42,7 +42,7 @@ enum corolla_status swarm_session_open(struct corolla_session **out_session, str
                                        const struct session_prompt *prompt, struct corolla_error *err);
 
 /* Edges, in turn with the other sessions of the swarm. */
-enum corolla_status swarm_embed(struct corolla_swarm *swarm, const int32_t *tokens, uint32_t n, float *out_hidden,
+enum corolla_status swarm_embed(struct corolla_swarm *swarm, uint32_t position, const int32_t *tokens, uint32_t n, float *out_hidden,
                                 struct corolla_error *err);
 enum corolla_status swarm_logits(struct corolla_swarm *swarm, const float *hidden, uint32_t n, float *out_logits,
                                  struct corolla_error *err);

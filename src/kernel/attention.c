@@ -232,20 +232,21 @@ static void attend_run(const struct run *run) {
 }
 
 /* Queries [begin, end) of an item, in the order KV head, row, head of the group; row: of the batch, where the item begins. */
-static void attend_item(const struct attention *a, const struct attention_item *item, uint32_t index, const float *q, float *out,
-                        uint32_t row, uint32_t begin, uint32_t end, float *scratch) {
+static void attend_item(const struct attention_block *block, const struct attention_item *item, const float *q, float *out, uint32_t row,
+                        uint32_t begin, uint32_t end, float *scratch) {
+    const struct attention *a = block->of;
     uint32_t group = a->n_head / a->n_head_kv, of_head = item->n * group, positions = item->position + item->n;
     uint32_t padded = (positions + PAD - 1) / PAD * PAD, room = smaller(larger(SCORES / padded, 1), QUERIES_MAX);
     struct run run = {.head_dim = a->head_dim, .row = (size_t)a->n_head_kv * a->head_dim, .scale = a->scale};
     for (uint32_t at = begin; at < end; at += run.n) {
         uint32_t head = at / of_head, first = at % of_head;
         run.n = smaller(smaller(end - at, of_head - first), room);
-        run.k = (const uint16_t *)(const void *)(item->k + index * item->stride) + head * a->head_dim;
-        run.v = (const uint16_t *)(const void *)(item->v + index * item->stride) + head * a->head_dim;
+        run.k = (const uint16_t *)(const void *)(item->k + block->index * item->stride) + head * a->head_dim;
+        run.v = (const uint16_t *)(const void *)(item->v + block->index * item->stride) + head * a->head_dim;
         for (uint32_t j = 0; j < run.n; j++) {
             uint32_t r = (first + j) / group, position = item->position + r;
             size_t place = ((size_t)(row + r) * a->n_head + head * group + (first + j) % group) * a->head_dim;
-            uint32_t from = a->n_window && position >= a->n_window ? position + 1 - a->n_window : 0;
+            uint32_t from = block->n_window && position >= block->n_window ? position + 1 - block->n_window : 0;
             run.queries[j] = (struct query){out + place, from, position + 1, scratch + (size_t)j * padded};
             round_query(q + place, a->head_dim, out + place);
         }
@@ -271,7 +272,7 @@ static void attend(struct ggml_tensor *out, int ith, int nth, void *user) {
         uint64_t of_item = (uint64_t)row * a->n_head, n = (uint64_t)a->items[i].n * a->n_head;
         uint64_t from = begin > of_item ? begin - of_item : 0, to = end - of_item < n ? end - of_item : n;
         if (from < to)
-            attend_item(a, &a->items[i], block->index, out->src[0]->data, out->data, row, (uint32_t)from, (uint32_t)to,
+            attend_item(block, &a->items[i], out->src[0]->data, out->data, row, (uint32_t)from, (uint32_t)to,
                         a->scratch + (size_t)ith * scores);
     }
 }

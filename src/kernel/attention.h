@@ -28,7 +28,7 @@ struct attention_item {   /* rows of one session, behind each other in the batch
 };
 
 struct attention {
-    uint32_t head_dim, n_head, n_head_kv, n_window; /* n_window: positions that a row sees, itself included; 0: all before it */
+    uint32_t head_dim, n_head, n_head_kv;
     float scale;
     float *scratch; /* attention_scratch() bytes */
     uint32_t n_items;
@@ -37,7 +37,8 @@ struct attention {
 
 struct attention_block { /* what an operation of the graph points to */
     const struct attention *of;
-    uint32_t index; /* 0: the first */
+    uint32_t index;    /* 0: the first */
+    uint32_t n_window; /* positions that a row sees, itself included; 0: all before it */
 };
 
 /* Whether this processor can, for heads of such a size. */

@@ -5,20 +5,23 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
 #include "ggml.h"
 #include "kernel/product.h"
+#include "model/graph.h"
 #include "model/weights.h"
 
 #define EMBED_ROWS 64 /* rows of one embedding graph */
-#define HEAD_ROWS 16  /* rows of one head graph: logits are wide */
+#define NODES_MAX 16
+#define HEAD_ROWS 16 /* rows of one head graph: logits are wide */
 
 struct shape { /* a graph for a fixed number of rows */
     uint32_t rows;
     struct ggml_context *ctx;
     struct ggml_cgraph *graph;
-    struct ggml_tensor *in, *out;
+    struct ggml_tensor *in, *position, *out; /* position: NULL where it does not matter */
     ggml_backend_buffer_t buffer;
 };
 
@@ -26,28 +29,39 @@ struct edges {
     struct engine *engine;
     const struct hparams *hparams;
     struct weights *weights;
-    struct ggml_tensor *embd, *norm, *head;
+    struct ggml_tensor *embd, *embd_norm, *embd_norm_bias, *position_embd;
+    struct ggml_tensor *norm, *norm_bias, *head, *head_bias;
     struct shape embed_one, embed_many, head_one, head_many;
 };
 
-typedef struct ggml_tensor *(*shape_builder)(struct edges *e, struct ggml_context *ctx, uint32_t rows, struct ggml_tensor **out_in);
+typedef struct ggml_tensor *(*shape_builder)(const struct edges *e, struct shape *s);
 
-static struct ggml_tensor *build_embed(struct edges *e, struct ggml_context *ctx, uint32_t rows, struct ggml_tensor **out_in) {
-    *out_in = ggml_new_tensor_1d(ctx, GGML_TYPE_I32, rows);
-    return ggml_get_rows(ctx, e->embd, *out_in);
+static struct ggml_tensor *build_embed(const struct edges *e, struct shape *s) {
+    s->in = ggml_new_tensor_1d(s->ctx, GGML_TYPE_I32, s->rows);
+    struct ggml_tensor *x = ggml_get_rows(s->ctx, e->embd, s->in);
+    if (e->hparams->embd_scale != 1.0f) x = ggml_scale(s->ctx, x, e->hparams->embd_scale);
+    if (e->position_embd) {
+        s->position = ggml_new_tensor_1d(s->ctx, GGML_TYPE_I32, s->rows);
+        x = ggml_add(s->ctx, x, ggml_get_rows(s->ctx, e->position_embd, s->position));
+    }
+    return e->embd_norm ? graph_norm(s->ctx, e->hparams, x, e->embd_norm, e->embd_norm_bias) : x;
 }
 
-static struct ggml_tensor *build_head(struct edges *e, struct ggml_context *ctx, uint32_t rows, struct ggml_tensor **out_in) {
-    *out_in = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, e->hparams->n_embd, rows);
-    struct ggml_tensor *x = ggml_mul(ctx, ggml_rms_norm(ctx, *out_in, e->hparams->norm_eps), e->norm);
-    return product_takes(e->head) ? product(ctx, e->head, product_rows(ctx, x)) : ggml_mul_mat(ctx, e->head, x);
+static struct ggml_tensor *build_head(const struct edges *e, struct shape *s) {
+    const struct hparams *h = e->hparams;
+    s->in = ggml_new_tensor_2d(s->ctx, GGML_TYPE_F32, h->n_embd, s->rows);
+    struct ggml_tensor *x = graph_norm(s->ctx, h, s->in, e->norm, e->norm_bias);
+    x = product_takes(e->head) ? product(s->ctx, e->head, product_rows(s->ctx, x)) : ggml_mul_mat(s->ctx, e->head, x);
+    if (e->head_bias) x = ggml_add(s->ctx, x, e->head_bias);
+    if (h->logit_softcap > 0.0f) return graph_softcap(s->ctx, x, h->logit_scale, h->logit_softcap);
+    return h->logit_scale != 1.0f ? ggml_scale(s->ctx, x, h->logit_scale) : x;
 }
 
 static enum corolla_status shape_make(struct edges *e, struct shape *s, shape_builder build, uint32_t rows, struct corolla_error *err) {
     s->rows = rows;
-    s->ctx = ggml_init((struct ggml_init_params){.mem_size = 10 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
+    s->ctx = ggml_init((struct ggml_init_params){.mem_size = NODES_MAX * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
     if (!s->ctx) return err_set(err, COROLLA_NOMEM, "out of memory");
-    s->out = build(e, s->ctx, rows, &s->in);
+    s->out = build(e, s);
     s->graph = ggml_new_graph(s->ctx);
     ggml_build_forward_expand(s->graph, s->out);
     for (int i = 0; i < ggml_graph_n_nodes(s->graph); i++)
@@ -63,11 +77,19 @@ static void shape_clear(struct shape *s) {
     ggml_free(s->ctx);
 }
 
-/* Runs n rows through the larger shape as long as they fill it, the rest one by one. Sizes are those of a row. */
-static enum corolla_status shape_run(struct edges *e, struct shape *one, struct shape *many, const void *in, size_t in_size, void *out,
-                                     size_t out_size, uint32_t n, struct corolla_error *err) {
+static void set_positions(const struct shape *s, uint32_t first) {
+    int32_t positions[EMBED_ROWS];
+    for (uint32_t i = 0; i < s->rows; i++) positions[i] = (int32_t)(first + i);
+    ggml_backend_tensor_set(s->position, positions, 0, s->rows * sizeof *positions);
+}
+
+/* Runs n rows, the first of them at a position, through the larger shape as long as they fill it, the rest one by one. Sizes are those of a
+ * row. */
+static enum corolla_status shape_run(struct edges *e, struct shape *one, struct shape *many, uint32_t position, const void *in,
+                                     size_t in_size, void *out, size_t out_size, uint32_t n, struct corolla_error *err) {
     for (uint32_t at = 0; at < n;) {
         struct shape *s = n - at >= many->rows ? many : one;
+        if (s->position) set_positions(s, position + at);
         ggml_backend_tensor_set(s->in, (const char *)in + at * in_size, 0, s->rows * in_size);
         enum corolla_status status = engine_compute(e->engine, s->graph, err);
         if (status) return status;
@@ -79,11 +101,25 @@ static enum corolla_status shape_run(struct edges *e, struct shape *one, struct 
 
 /* A model without an output matrix uses the embedding for both. */
 static enum corolla_status load_weights(struct edges *e, const struct model_file *file, struct corolla_error *err) {
-    struct weights_request requests[3] = {{.out = &e->embd}, {.out = &e->norm}, {.out = &e->head, .matrix = true}};
-    strcpy(requests[0].name, arch_global_tensor_name(GLOBAL_TOKEN_EMBD));
-    strcpy(requests[1].name, arch_global_tensor_name(GLOBAL_OUTPUT_NORM));
-    strcpy(requests[2].name, arch_global_tensor_name(GLOBAL_OUTPUT));
-    enum corolla_status status = weights_load(&e->weights, e->engine, file, requests, 3, err);
+    const struct {
+        enum global_tensor role;
+        struct ggml_tensor **out;
+    } wanted[] = {
+        {GLOBAL_TOKEN_EMBD, &e->embd},
+        {GLOBAL_TOKEN_NORM, &e->embd_norm},
+        {GLOBAL_TOKEN_NORM_BIAS, &e->embd_norm_bias},
+        {GLOBAL_POSITION_EMBD, &e->position_embd},
+        {GLOBAL_OUTPUT_NORM, &e->norm},
+        {GLOBAL_OUTPUT_NORM_BIAS, &e->norm_bias},
+        {GLOBAL_OUTPUT, &e->head},
+        {GLOBAL_OUTPUT_BIAS, &e->head_bias},
+    };
+    struct weights_request requests[ARRAY_SIZE(wanted)];
+    for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
+        requests[i] = (struct weights_request){.out = wanted[i].out, .matrix = wanted[i].role == GLOBAL_OUTPUT};
+        strcpy(requests[i].name, arch_global_tensor_name(wanted[i].role));
+    }
+    enum corolla_status status = weights_load(&e->weights, e->engine, file, requests, ARRAY_SIZE(wanted), err);
     if (!status && !e->head) e->head = e->embd;
     return status;
 }
@@ -115,14 +151,17 @@ void edges_free(struct edges *e) {
     free(e);
 }
 
-enum corolla_status edges_embed(struct edges *e, const int32_t *tokens, uint32_t n, float *out, struct corolla_error *err) {
+enum corolla_status edges_embed(struct edges *e, uint32_t position, const int32_t *tokens, uint32_t n, float *out,
+                                struct corolla_error *err) {
     for (uint32_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= e->hparams->n_vocab)
             return err_set(err, COROLLA_INVALID, "token %d is outside of the vocabulary of %u", tokens[i], e->hparams->n_vocab);
-    return shape_run(e, &e->embed_one, &e->embed_many, tokens, sizeof *tokens, out, e->hparams->n_embd * sizeof(float), n, err);
+    if (e->position_embd && (position > e->hparams->n_ctx_train || n > e->hparams->n_ctx_train - position))
+        return err_set(err, COROLLA_TOO_LONG, "the model has an embedding for each of %u positions and no more", e->hparams->n_ctx_train);
+    return shape_run(e, &e->embed_one, &e->embed_many, position, tokens, sizeof *tokens, out, e->hparams->n_embd * sizeof(float), n, err);
 }
 
 enum corolla_status edges_logits(struct edges *e, const float *hidden, uint32_t n, float *out, struct corolla_error *err) {
-    return shape_run(e, &e->head_one, &e->head_many, hidden, e->hparams->n_embd * sizeof(float), out, e->hparams->n_vocab * sizeof(float),
-                     n, err);
+    return shape_run(e, &e->head_one, &e->head_many, 0, hidden, e->hparams->n_embd * sizeof(float), out,
+                     e->hparams->n_vocab * sizeof(float), n, err);
 }

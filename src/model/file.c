@@ -139,6 +139,7 @@ const struct model_tensor *model_file_find(const struct model_file *f, const cha
 /* NULL: the block has none. */
 static const struct model_tensor *block_tensor(const struct model_file *file, uint32_t block, unsigned role) {
     char name[TENSOR_NAME_SIZE];
+    if (!arch_has(file->hparams.arch, (enum block_tensor)role)) return NULL;
     arch_block_tensor_name((enum block_tensor)role, block, name);
     return model_file_find(file, name);
 }

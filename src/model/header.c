@@ -249,6 +249,13 @@ bool header_u32(const struct header *h, const char *name, uint32_t *out) {
     return true;
 }
 
+bool header_bool(const struct header *h, const char *name, bool *out) {
+    const struct header_key *k = header_find(h, name);
+    if (!k || k->type != HEADER_BOOL) return false;
+    *out = k->value[0] != 0;
+    return true;
+}
+
 bool header_f32(const struct header *h, const char *name, float *out) {
     const struct header_key *k = header_find(h, name);
     if (!k || k->type != HEADER_F32) return false;

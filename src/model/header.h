@@ -66,6 +66,7 @@ const struct model_tensor *header_tensor(const struct header *header, const char
 
 /* Values by name: false when the key is missing or of another kind. Integers of any width are read as u32 when they fit. */
 bool header_u32(const struct header *header, const char *name, uint32_t *out);
+bool header_bool(const struct header *header, const char *name, bool *out);
 bool header_f32(const struct header *header, const char *name, float *out);
 /* The bytes of a string, not NUL-terminated. */
 bool header_string(const struct header *header, const char *name, const char **out, size_t *out_size);

@@ -23,8 +23,8 @@ struct part {
     struct plan *plan;
     struct {              /* where inputs are made, BATCH_ROWS_MAX rows */
         int64_t *index;   /* [rows * kv_dim] */
-        uint16_t *mask;   /* [rows * window], grown with the window */
-        size_t mask_size; /* elements */
+        void *mask;       /* [rows * window], grown with the window */
+        size_t mask_size; /* bytes */
         int32_t position[BATCH_ROWS_MAX];
         float *scores; /* of the own attention, grown with the sessions */
         size_t scores_size;
@@ -42,20 +42,38 @@ enum attending part_attending(const struct part *p) { return p->attending; }
 
 static enum corolla_status reserve_mask(struct part *p, size_t size, struct corolla_error *err) {
     if (size <= p->scratch.mask_size) return COROLLA_OK;
-    uint16_t *mask = realloc(p->scratch.mask, size * sizeof *mask);
+    void *mask = realloc(p->scratch.mask, size);
     if (!mask) return err_set(err, COROLLA_NOMEM, "out of memory");
     p->scratch.mask = mask;
     p->scratch.mask_size = size;
     return COROLLA_OK;
 }
 
-/* 0 where row i sees a position, minus infinity elsewhere: what is behind the row, and what left its sliding window. */
-static void fill_mask(const struct hparams *h, const struct batch_item *it, uint32_t window, uint16_t *mask) {
-    const uint16_t hidden = ggml_fp32_to_fp16(-INFINITY);
-    for (uint32_t i = 0; i < it->n; i++) {
-        uint32_t position = it->position + i, first = h->n_window && position >= h->n_window ? position + 1 - h->n_window : 0;
-        for (uint32_t j = 0; j < window; j++) mask[(size_t)i * window + j] = j >= first && j <= position ? 0 : hidden;
-    }
+/* What row i has at position j of a mask: 0, or with ALiBi minus the distance (Press et al. 2021, arXiv 2108.12409), where it sees that;
+ * minus infinity for what is behind it and what left its window. */
+static float mask_value(const struct hparams *h, uint32_t n_window, uint32_t i, uint32_t j) {
+    if (j > i || (n_window && i - j >= n_window)) return -INFINITY;
+    return h->alibi > 0.0f ? -(float)(i - j) : 0.0f;
+}
+
+static ggml_fp16_t to_half(float value) { return value == 0.0f ? 0 : value == -INFINITY ? 0xFC00 : ggml_fp32_to_fp16(value); }
+
+static enum corolla_status set_mask(struct part *p, const struct batch_item *it, struct ggml_tensor *mask, uint32_t n_window,
+                                    struct corolla_error *err) {
+    const struct hparams *h = p->hparams;
+    size_t window = (size_t)mask->ne[0];
+    enum corolla_status status = reserve_mask(p, ggml_nbytes(mask), err);
+    if (status) return status;
+    for (uint32_t i = 0; i < it->n; i++)
+        for (uint32_t j = 0; j < window; j++) {
+            float value = mask_value(h, n_window, it->position + i, j);
+            if (mask->type == GGML_TYPE_F32)
+                ((float *)p->scratch.mask)[i * window + j] = value;
+            else
+                ((ggml_fp16_t *)p->scratch.mask)[i * window + j] = to_half(value);
+        }
+    ggml_backend_tensor_set(mask, p->scratch.mask, 0, ggml_nbytes(mask));
+    return COROLLA_OK;
 }
 
 static enum corolla_status set_item(struct part *p, const struct batch_item *it, const struct graph_item *g, struct corolla_error *err) {
@@ -68,12 +86,9 @@ static enum corolla_status set_item(struct part *p, const struct batch_item *it,
             for (uint32_t d = 0; d < kv_dim; d++) index[(size_t)i * kv_dim + d] = (int64_t)d * it->kv->capacity + it->position + i;
         ggml_backend_tensor_set(g->v_index, index, 0, (size_t)it->n * kv_dim * sizeof *index);
     }
-    size_t n_mask = (size_t)it->n * g->window;
-    enum corolla_status status = reserve_mask(p, n_mask, err);
-    if (status) return status;
-    fill_mask(p->hparams, it, g->window, p->scratch.mask);
-    ggml_backend_tensor_set(g->mask, p->scratch.mask, 0, n_mask * sizeof *p->scratch.mask);
-    return COROLLA_OK;
+    enum corolla_status status = g->mask ? set_mask(p, it, g->mask, 0, err) : COROLLA_OK;
+    if (!status && g->window_mask) status = set_mask(p, it, g->window_mask, p->hparams->n_window, err);
+    return status;
 }
 
 /* Where the own attention finds the items' rows and caches; begin: the first block. */
@@ -114,7 +129,7 @@ static enum corolla_status set_inputs(struct part *p, const struct graph *g, con
         ggml_backend_tensor_set(g->in, first ? items[i].in : items[i].out, at * row, items[i].n * row);
         at += items[i].n;
     }
-    ggml_backend_tensor_set(g->position, p->scratch.position, 0, g->n_rows * sizeof(int32_t));
+    if (g->position) ggml_backend_tensor_set(g->position, p->scratch.position, 0, g->n_rows * sizeof(int32_t));
     return COROLLA_OK;
 }
 
@@ -127,6 +142,7 @@ enum corolla_status part_forward(struct part *p, const struct batch_item *items,
         shapes[i] = (struct graph_item){.kv = items[i].kv, .n = items[i].n, .window = kv_window(items[i].position + items[i].n)};
     struct graph_config config = {.hparams = p->hparams,
                                   .blocks = p->blocks + (begin - p->begin),
+                                  .first = begin,
                                   .kv_first = begin - kv->begin - kv_piece_on(kv, p)->first,
                                   .n_blocks = end - begin,
                                   .rope_freqs = p->rope_freqs,
@@ -163,7 +179,8 @@ static enum corolla_status load_weights(struct part *p, struct corolla_error *er
         return err_set(err, COROLLA_NOMEM, "out of memory");
     }
     for (uint32_t i = 0; i < n_blocks; i++) {
-        for (size_t role = 0; role < BLOCK_TENSOR_COUNT; role++) {
+        for (unsigned role = 0; role < BLOCK_TENSOR_COUNT; role++) {
+            if (!arch_has(p->hparams->arch, (enum block_tensor)role)) continue;
             struct weights_request *r = &requests[n++];
             arch_block_tensor_name((enum block_tensor)role, p->begin + i, r->name);
             r->out = &p->blocks[i].t[role];
@@ -171,7 +188,8 @@ static enum corolla_status load_weights(struct part *p, struct corolla_error *er
             r->matrix = t && t->n_dims == 2;
         }
     }
-    strcpy(requests[n].name, arch_global_tensor_name(GLOBAL_ROPE_FREQS));
+    bool factors = model_file_find(p->file, arch_global_tensor_name(GLOBAL_ROPE_SHORT)) != NULL;
+    strcpy(requests[n].name, arch_global_tensor_name(factors ? GLOBAL_ROPE_SHORT : GLOBAL_ROPE_FREQS));
     requests[n++].out = &p->rope_freqs;
     enum corolla_status status = weights_load(&p->weights, p->engine, p->file, requests, n, err);
     free(requests);
@@ -181,7 +199,8 @@ static enum corolla_status load_weights(struct part *p, struct corolla_error *er
 /* Follows from the model, the kind of cache and the engine's class. Weights that are not quantised keep ggml's plain attention, with which
  * their greedy tokens are those of libllama: caches of half floats make any other order of sums visible. */
 static enum attending choose_attending(const struct part *p, enum corolla_kv kv) {
-    bool can = engine_is_processor(p->engine) && attention_can(p->hparams->head_dim);
+    const struct hparams *h = p->hparams;
+    bool can = engine_is_processor(p->engine) && attention_can(h->head_dim) && h->alibi == 0.0f && h->attn_softcap == 0.0f;
     if (kv == COROLLA_KV_Q8_0) return ATTENDING_FUSED;
     if (kv == COROLLA_KV_F16 && can && model_file_quantised(p->file)) return ATTENDING_OWN;
     return engine_fast(p->engine) ? ATTENDING_FUSED : ATTENDING_PLAIN;

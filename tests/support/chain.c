@@ -78,7 +78,7 @@ void lanes_step(const struct lane_step *steps, uint32_t n_steps) {
     struct chain *c = steps[0].lane->chain;
     struct batch_item items[BATCH_ITEMS_MAX];
     for (uint32_t i = 0; i < n_steps; i++)
-        must(edges_embed(c->edges, steps[i].tokens, steps[i].n, steps[i].out_hidden, &err), &err, "edges_embed");
+        must(edges_embed(c->edges, steps[i].position, steps[i].tokens, steps[i].n, steps[i].out_hidden, &err), &err, "edges_embed");
     for (uint32_t part = 0; part < steps[0].lane->n_parts; part++) {
         for (uint32_t i = 0; i < n_steps; i++)
             items[i] = (struct batch_item){.kv = steps[i].lane->kv[part],

@@ -12,17 +12,49 @@
 #include "gguf.h"
 #include "vocab.h"
 
+#define BIT(role) (UINT64_C(1) << BLOCK_##role)
+#define SPLIT (BIT(ATTN_Q) | BIT(ATTN_K) | BIT(ATTN_V))
+#define SPLIT_BIAS (BIT(ATTN_Q_BIAS) | BIT(ATTN_K_BIAS) | BIT(ATTN_V_BIAS))
+#define FUSED BIT(ATTN_QKV)
+#define FUSED_BIAS BIT(ATTN_QKV_BIAS)
+
+/* What differs from the defaults below; 0: nothing. */
+static const struct tiny_config usual[] = {
+    {.arch = "llama", .optional = SPLIT},
+    {.arch = "qwen2", .optional = SPLIT | SPLIT_BIAS},
+    {.arch = "qwen3", .optional = SPLIT, .head_dim = 128},
+    {.arch = "bloom", .optional = FUSED | FUSED_BIAS, .n_head_kv = 4},
+    {.arch = "falcon", .n_head_kv = 1},
+    {.arch = "gpt2", .optional = FUSED | FUSED_BIAS, .n_head_kv = 4},
+    {.arch = "gptneox", .optional = FUSED | FUSED_BIAS, .n_head_kv = 4, .n_rot = 16, .parallel = true},
+    {.arch = "mpt", .optional = FUSED, .n_head_kv = 4, .alibi = 8, .clamp = 2},
+    {.arch = "phi2", .optional = SPLIT | SPLIT_BIAS, .n_rot = 32},
+    {.arch = "phi3", .optional = FUSED},
+    {.arch = "starcoder2", .optional = SPLIT | SPLIT_BIAS},
+    {.arch = "stablelm", .optional = SPLIT | BIT(FFN_NORM) | BIT(FFN_NORM_BIAS), .n_rot = 16},
+    {.arch = "gemma", .optional = SPLIT, .tied = true, .head_dim = 128, .n_head_kv = 1},
+    {.arch = "gemma2", .optional = SPLIT, .tied = true, .head_dim = 128, .window = 24, .softcap = 5},
+    {.arch = "gemma3", .optional = SPLIT, .tied = true, .head_dim = 128, .window = 24, .rope_base = 1e6f},
+    {.arch = "olmo2", .optional = SPLIT},
+    {.arch = "command-r", .optional = SPLIT, .tied = true, .logit_scale = 0.25f},
+};
+
 void tiny_config_default(struct tiny_config *config, const char *arch) {
-    *config = (struct tiny_config){.arch = arch,
-                                   .type = "f32",
-                                   .seed = 1,
-                                   .n_blocks = 5,
-                                   .n_embd = 256,
-                                   .n_ff = 512,
-                                   .n_head = 4,
-                                   .n_head_kv = 2,
-                                   .head_dim = strcmp(arch, "qwen3") == 0 ? 128 : 64,
-                                   .n_ctx = 512};
+    struct tiny_config c = {.optional = SPLIT};
+    for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
+        if (strcmp(usual[i].arch, arch) == 0) c = usual[i];
+    c.arch = arch;
+    c.type = "f32";
+    c.seed = 1;
+    c.n_blocks = 5;
+    c.n_embd = 256;
+    c.n_ff = 512;
+    c.n_head = 4;
+    c.n_ctx = 512;
+    if (!c.n_head_kv) c.n_head_kv = 2;
+    if (!c.head_dim) c.head_dim = 64;
+    if (c.rope_base == 0) c.rope_base = 10000;
+    *config = c;
 }
 
 /* ---- numbers --------------------------------------------------------------------------------------------------- */
@@ -52,6 +84,8 @@ static uint64_t name_seed(uint64_t seed, const char *name) {
 
 struct maker {
     const struct tiny_config *config;
+    const struct arch *arch;
+    struct hparams hparams; /* what shapes of tensors follow from */
     struct tiny_vocab vocab;
     struct gguf_context *gguf;
     struct ggml_context *tensors;
@@ -88,41 +122,59 @@ static void add_random(struct maker *m, const char *name, int64_t columns, int64
     free(values);
 }
 
-static const char *block_name(uint32_t block, const char *what) {
-    static char name[GGML_MAX_NAME];
-    snprintf(name, sizeof name, "blk.%u.%s", block, what);
-    return name;
+/* A matrix whose rows are vectors in F32. */
+static void add_vectors(struct maker *m, const char *name, const int64_t shape[2], float mean, float deviation) {
+    enum ggml_type type = m->type;
+    m->type = GGML_TYPE_F32;
+    add_random(m, name, shape[0], shape[1], mean, deviation);
+    m->type = type;
 }
 
-static void add_attention(struct maker *m, uint32_t b) {
-    const struct tiny_config *c = m->config;
-    int64_t embd = c->n_embd, q = (int64_t)c->n_head * c->head_dim, kv = (int64_t)c->n_head_kv * c->head_dim;
-    float unit = 1.0f / sqrtf((float)embd);
-    add_random(m, block_name(b, "attn_norm.weight"), embd, 0, 1.0f, 0.1f);
-    add_random(m, block_name(b, "attn_q.weight"), embd, q, 0.0f, 1.6f * unit); /* wide: attention that tells positions apart */
-    add_random(m, block_name(b, "attn_k.weight"), embd, kv, 0.0f, 1.6f * unit);
-    add_random(m, block_name(b, "attn_v.weight"), embd, kv, 0.0f, unit);
-    add_random(m, block_name(b, "attn_output.weight"), q, embd, 0.0f, 1.0f / sqrtf((float)q));
-    if (strcmp(c->arch, "qwen2") == 0) {
-        add_random(m, block_name(b, "attn_q.bias"), q, 0, 0.0f, 0.5f);
-        add_random(m, block_name(b, "attn_k.bias"), kv, 0, 0.0f, 0.5f);
-        add_random(m, block_name(b, "attn_v.bias"), kv, 0, 0.0f, 0.5f);
-    }
-    if (strcmp(c->arch, "qwen3") == 0) {
-        add_random(m, block_name(b, "attn_q_norm.weight"), c->head_dim, 0, 1.3f, 0.2f);
-        add_random(m, block_name(b, "attn_k_norm.weight"), c->head_dim, 0, 1.3f, 0.2f);
-    }
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), k = strlen(end);
+    return n >= k && strcmp(text + n - k, end) == 0;
+}
+
+static void add_block_tensor(struct maker *m, uint32_t block, enum block_tensor role) {
+    int64_t shape[2];
+    char name[TENSOR_NAME_SIZE];
+    arch_block_tensor_name(role, block, name);
+    arch_block_tensor_shape(&m->hparams, role, shape);
+    bool qk_norm = strstr(name, "_q_norm") || strstr(name, "_k_norm");
+    bool wide = role == BLOCK_ATTN_Q || role == BLOCK_ATTN_K || role == BLOCK_ATTN_QKV; /* attention that tells positions apart */
+    if (ends_with(name, ".bias"))
+        add_random(m, name, shape[0], 0, 0.0f, strstr(name, "norm") ? 0.1f : 0.5f);
+    else if (role == BLOCK_ATTN_Q_NORM_HEADS || role == BLOCK_ATTN_K_NORM_HEADS)
+        add_vectors(m, name, shape, 1.3f, 0.2f);
+    else if (ends_with(name, "norm.weight") || ends_with(name, "norm_2.weight"))
+        add_random(m, name, shape[0], 0, qk_norm ? 1.3f : 1.0f, qk_norm ? 0.2f : 0.1f);
+    else
+        add_random(m, name, shape[0], shape[1], 0.0f, (wide ? 1.6f : 1.0f) / sqrtf((float)shape[0]));
 }
 
 static void add_blocks(struct maker *m) {
-    int64_t embd = m->config->n_embd, ff = m->config->n_ff;
-    float unit = 1.0f / sqrtf((float)embd);
-    for (uint32_t b = 0; b < m->config->n_blocks; b++) {
-        add_attention(m, b);
-        add_random(m, block_name(b, "ffn_norm.weight"), embd, 0, 1.0f, 0.1f);
-        add_random(m, block_name(b, "ffn_gate.weight"), embd, ff, 0.0f, unit);
-        add_random(m, block_name(b, "ffn_up.weight"), embd, ff, 0.0f, unit);
-        add_random(m, block_name(b, "ffn_down.weight"), ff, embd, 0.0f, 1.0f / sqrtf((float)ff));
+    uint64_t roles = m->arch->required | (m->config->optional & m->arch->optional);
+    for (uint32_t block = 0; block < m->config->n_blocks; block++)
+        for (unsigned role = 0; role < BLOCK_TENSOR_COUNT; role++)
+            if (roles >> role & 1) add_block_tensor(m, block, (enum block_tensor)role);
+}
+
+static void add_edges(struct maker *m) {
+    uint32_t roles = m->arch->edges_required | (m->config->edges & m->arch->edges) | 1u << GLOBAL_TOKEN_EMBD | 1u << GLOBAL_OUTPUT_NORM;
+    if (!m->config->tied) roles |= 1u << GLOBAL_OUTPUT;
+    for (unsigned role = 0; role < GLOBAL_TENSOR_COUNT; role++) {
+        int64_t shape[2];
+        const char *name = arch_global_tensor_name((enum global_tensor)role);
+        if (!(roles >> role & 1)) continue;
+        arch_global_tensor_shape(&m->hparams, (enum global_tensor)role, shape);
+        if (ends_with(name, "norm.weight"))
+            add_random(m, name, shape[0], 0, 1.0f, 0.1f);
+        else if (strncmp(name, "rope_factors", 12) == 0)
+            add_random(m, name, shape[0], 0, 2.0f, 0.2f);
+        else if (shape[1] == 1)
+            add_random(m, name, shape[0], 0, 0.0f, 0.1f);
+        else
+            add_random(m, name, shape[0], shape[1], 0.0f, 0.25f);
     }
 }
 
@@ -145,10 +197,15 @@ static const char *key_name(const struct tiny_config *c, const char *what) {
 
 static void add_rope_keys(struct maker *m) {
     const struct tiny_config *c = m->config;
-    gguf_set_val_f32(m->gguf, key_name(c, "rope.freq_base"), 10000.0f);
+    if (m->arch->rope != ROPE_NONE) gguf_set_val_f32(m->gguf, key_name(c, "rope.freq_base"), c->rope_base);
     if (c->rope == TINY_ROPE_LINEAR) {
         gguf_set_val_str(m->gguf, key_name(c, "rope.scaling.type"), "linear");
         gguf_set_val_f32(m->gguf, key_name(c, "rope.scaling.factor"), 4.0f);
+    }
+    if (c->rope == TINY_ROPE_LONG) {
+        gguf_set_val_str(m->gguf, key_name(c, "rope.scaling.type"), "longrope");
+        gguf_set_val_f32(m->gguf, key_name(c, "rope.scaling.attn_factor"), 1.2f);
+        gguf_set_val_u32(m->gguf, key_name(c, "rope.scaling.original_context_length"), c->n_ctx);
     }
     if (c->rope == TINY_ROPE_YARN) {
         gguf_set_val_str(m->gguf, key_name(c, "rope.scaling.type"), "yarn");
@@ -168,29 +225,38 @@ static void add_keys(struct maker *m) {
     gguf_set_val_u32(g, key_name(c, "feed_forward_length"), c->n_ff);
     gguf_set_val_u32(g, key_name(c, "attention.head_count"), c->n_head);
     gguf_set_val_u32(g, key_name(c, "attention.head_count_kv"), c->n_head_kv);
-    gguf_set_val_f32(g, key_name(c, "attention.layer_norm_rms_epsilon"), 1e-5f);
+    gguf_set_val_f32(g, key_name(c, m->arch->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon"),
+                     1e-5f);
     if (c->head_dim * c->n_head != c->n_embd) {
         gguf_set_val_u32(g, key_name(c, "attention.key_length"), c->head_dim);
         gguf_set_val_u32(g, key_name(c, "attention.value_length"), c->head_dim);
     }
-    if (strcmp(c->arch, "llama") == 0) {
-        gguf_set_val_u32(g, key_name(c, "rope.dimension_count"), c->head_dim);
-        gguf_set_val_u32(g, key_name(c, "vocab_size"), m->vocab.n);
-    }
+    if (strcmp(c->arch, "llama") == 0) gguf_set_val_u32(g, key_name(c, "vocab_size"), m->vocab.n);
+    if (m->arch->rope != ROPE_NONE) gguf_set_val_u32(g, key_name(c, "rope.dimension_count"), m->hparams.n_rot);
     if (c->window) gguf_set_val_u32(g, key_name(c, "attention.sliding_window"), c->window);
+    if (strcmp(c->arch, "gptneox") == 0) gguf_set_val_bool(g, key_name(c, "use_parallel_residual"), c->parallel);
+    if (c->alibi > 0) gguf_set_val_f32(g, key_name(c, "attention.max_alibi_bias"), c->alibi);
+    if (c->clamp > 0) gguf_set_val_f32(g, key_name(c, "attention.clamp_kqv"), c->clamp);
+    if (c->softcap > 0) gguf_set_val_f32(g, key_name(c, "attn_logit_softcapping"), c->softcap);
+    if (c->softcap > 0) gguf_set_val_f32(g, key_name(c, "final_logit_softcapping"), c->softcap);
+    if (c->logit_scale > 0) gguf_set_val_f32(g, key_name(c, "logit_scale"), c->logit_scale);
     add_rope_keys(m);
     if (!c->no_vocab) tiny_vocab_write(&m->vocab, g);
 }
 
 bool tiny_write(const struct tiny_config *config, const char *path) {
-    struct maker m = {.config = config, .type = type_find(config->type)};
+    struct maker m = {.config = config, .arch = arch_find(config->arch, strlen(config->arch)), .type = type_find(config->type)};
+    if (!m.arch) {
+        fprintf(stderr, "tiny_write: no architecture is named %s\n", config->arch);
+        return false;
+    }
     if (m.type == GGML_TYPE_COUNT) {
         fprintf(stderr, "tiny_write: no type is named %s\n", config->type);
         return false;
     }
     if (config->no_vocab)
         m.vocab.n = 16;
-    else if (strcmp(config->arch, "llama") == 0)
+    else if (strcmp(config->arch, "llama") == 0 || strncmp(config->arch, "gemma", 5) == 0)
         tiny_vocab_spm(&m.vocab);
     else
         tiny_vocab_bpe(&m.vocab);
@@ -199,12 +265,19 @@ bool tiny_write(const struct tiny_config *config, const char *path) {
     m.tensors = ggml_init((struct ggml_init_params){.mem_size = ((size_t)1 << 28) + 2 * config->n_blocks * rows * row});
     assert(m.gguf && m.tensors);
 
+    m.hparams = (struct hparams){.arch = m.arch,
+                                 .n_embd = config->n_embd,
+                                 .n_ff = config->n_ff,
+                                 .n_head = config->n_head,
+                                 .n_head_kv = config->n_head_kv,
+                                 .head_dim = config->head_dim,
+                                 .n_rot = config->n_rot ? config->n_rot : config->head_dim,
+                                 .n_ctx_train = config->n_ctx,
+                                 .n_vocab = m.vocab.n};
     add_keys(&m);
-    add_random(&m, "token_embd.weight", config->n_embd, m.vocab.n, 0.0f, 0.25f);
+    add_edges(&m);
     if (config->rope == TINY_ROPE_LLAMA3) add_rope_freqs(&m);
     add_blocks(&m);
-    add_random(&m, "output_norm.weight", config->n_embd, 0, 1.0f, 0.1f);
-    if (!config->tied) add_random(&m, "output.weight", config->n_embd, m.vocab.n, 0.0f, 0.25f);
 
     bool written = gguf_write_to_file(m.gguf, path, false);
     if (!written) fprintf(stderr, "tiny_write: cannot write %s\n", path);

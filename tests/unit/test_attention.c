@@ -68,8 +68,8 @@ struct rows { /* of a session */
 /* One batch -> [n_rows, D * H]. */
 static void run(const struct shape *s, const struct rows *rows, uint32_t n_items, int threads, float *out) {
     struct attention_item items[ITEMS_MAX];
-    struct attention a = {.head_dim = s->head_dim, .n_head = s->n_head, .n_head_kv = s->n_head_kv, .n_window = s->n_window};
-    struct attention_block block = {.of = &a, .index = 1};
+    struct attention a = {.head_dim = s->head_dim, .n_head = s->n_head, .n_head_kv = s->n_head_kv};
+    struct attention_block block = {.of = &a, .index = 1, .n_window = s->n_window};
     struct ggml_context *ctx =
         ggml_init((struct ggml_init_params){.mem_size = 16 * ggml_tensor_overhead() + ggml_graph_overhead(), .no_alloc = true});
     uint32_t n_rows = 0;

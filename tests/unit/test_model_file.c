@@ -416,7 +416,7 @@ static void use(const char *path) {
         !span_load(&span, engine, file, &config, &err) && !kv_open(&kv, span, 0, h->n_blocks, 4, &err)) {
         struct batch_item item = {.kv = kv, .position = 0, .n = 1, .in = hidden, .out = hidden};
         logits = malloc(h->n_vocab * sizeof *logits);
-        if (!edges_embed(edges, (int32_t[]){1}, 1, hidden, &err) && !span_forward(span, &item, 1, &err))
+        if (!edges_embed(edges, 0, (int32_t[]){1}, 1, hidden, &err) && !span_forward(span, &item, 1, &err))
             edges_logits(edges, hidden, 1, logits, &err);
     }
     if (!vocab_open(&vocab, path, &err)) {

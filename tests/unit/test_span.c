@@ -128,9 +128,9 @@ static void spans_and_tokens_outside_of_the_model_are_refused(void **state) {
         assert_int_equal(span_load(&none, chain.engine, chain.file, &sc, &err), COROLLA_INVALID);
     }
     assert_null(none);
-    assert_int_equal(edges_embed(chain.edges, (int32_t[]){(int32_t)chain.n_vocab}, 1, row, &err), COROLLA_INVALID);
-    assert_int_equal(edges_embed(chain.edges, (int32_t[]){-1}, 1, row, &err), COROLLA_INVALID);
-    assert_int_equal(edges_embed(chain.edges, (int32_t[]){0}, 1, row, &err), COROLLA_OK);
+    assert_int_equal(edges_embed(chain.edges, 0, (int32_t[]){(int32_t)chain.n_vocab}, 1, row, &err), COROLLA_INVALID);
+    assert_int_equal(edges_embed(chain.edges, 0, (int32_t[]){-1}, 1, row, &err), COROLLA_INVALID);
+    assert_int_equal(edges_embed(chain.edges, 0, (int32_t[]){0}, 1, row, &err), COROLLA_OK);
     free(row);
 }
 
