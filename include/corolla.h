@@ -102,6 +102,15 @@ COROLLA_API enum corolla_status corolla_model_open(struct corolla_model **out_mo
 COROLLA_API void corolla_model_close(struct corolla_model *model);
 COROLLA_API const struct corolla_model_info *corolla_model_info(const struct corolla_model *model);
 
+/* A family of models that runs here. */
+struct corolla_family {
+    const char *architecture; /* general.architecture in its files */
+    const char *models;       /* what it is known for */
+    char traits[256];         /* "RMS norm, RoPE, gated, SiLU" */
+};
+/* False: there are not so many. */
+COROLLA_API bool corolla_family_at(size_t index, struct corolla_family *out);
+
 /* Text to token ids. add_special adds the BOS that the model asks for; parse_special reads "<|...|>" as control tokens.
  * *out_tokens is owned by the caller and given back with corolla_free(). */
 COROLLA_API enum corolla_status corolla_tokenize(struct corolla_model *model, const char *text, size_t text_size, bool add_special,

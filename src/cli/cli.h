@@ -12,6 +12,7 @@ int run_main(int argc, char **argv);
 int chat_main(int argc, char **argv);
 int bench_main(int argc, char **argv);
 int inspect_main(int argc, char **argv);
+int models_main(int argc, char **argv);
 int key_main(int argc, char **argv);
 int swarm_main(int argc, char **argv);
 int version_main(int argc, char **argv);

@@ -17,6 +17,7 @@ static const struct {
     {"chat", chat_main, "talk with a model"},
     {"bench", bench_main, "measure prefill and decode speed"},
     {"inspect", inspect_main, "tell what a model file is"},
+    {"models", models_main, "list the families of models that run here"},
     {"swarm", swarm_main, "show who is in a swarm; pause a server"},
     {"key", key_main, "this computer's identity, and private swarms"},
     {"version", version_main, "print the version"},

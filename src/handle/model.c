@@ -18,6 +18,15 @@ static void fill_info(struct corolla_model *model) {
     info->n_ctx_train = hp->n_ctx_train;
 }
 
+bool corolla_family_at(size_t index, struct corolla_family *out) {
+    size_t n;
+    const struct arch *rows = arch_rows(&n);
+    if (out == NULL || index >= n) return false;
+    *out = (struct corolla_family){.architecture = rows[index].name, .models = rows[index].models};
+    arch_traits(&rows[index], out->traits, sizeof out->traits);
+    return true;
+}
+
 enum corolla_status corolla_model_open(struct corolla_model **out_model, const char *path, corolla_progress_fn progress, void *user,
                                        struct corolla_error *err) {
     if (out_model == NULL || path == NULL) return err_set(err, COROLLA_INVALID, "model_open needs a path and a place for the model");

@@ -173,6 +173,29 @@ const struct arch *arch_rows(size_t *out_count) {
     return archs;
 }
 
+void arch_traits(const struct arch *a, char *out, size_t size) {
+    const char *position = a->alibi > 0.0f ? "ALiBi" : a->alibi_key ? "ALiBi or learned positions" : "learned positions";
+    const struct {
+        bool has;
+        const char *text;
+    } traits[] = {
+        {true, a->norm == NORM_LAYER ? "layer norm" : "RMS norm"},
+        {true, a->rope == ROPE_NONE ? position : "RoPE"},
+        {true, arch_has(a, BLOCK_FFN_GATE) || arch_has(a, BLOCK_FFN_GATE_UP) ? "gated" : "not gated"},
+        {true, a->act == ACT_GELU ? "GELU" : "SiLU"},
+        {a->parallel || a->parallel_without_norm, "parallel"},
+        {(a->required | a->optional) & (QK_NORM | QK_NORM_HEADS | QK_NORM_ALL), "norms of Q and K"},
+        {a->required & POST_NORMS, "norms behind"},
+        {a->edges_required & EDGE(TOKEN_NORM), "embedding norm"},
+        {a->scaled_embedding, "scaled embedding"},
+        {a->window, a->window_period ? "windows in some blocks" : "window"},
+        {a->attn_softcap > 0.0f, "soft caps"},
+    };
+    size_t at = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(traits) && at < size; i++)
+        if (traits[i].has) at += (size_t)snprintf(out + at, size - at, "%s%s", at ? ", " : "", traits[i].text);
+}
+
 bool arch_has(const struct arch *arch, enum block_tensor role) { return (arch->required | arch->optional) >> role & 1; }
 
 uint32_t hparams_window(const struct hparams *h, uint32_t block) {

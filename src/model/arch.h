@@ -121,6 +121,8 @@ bool arch_has(const struct arch *arch, enum block_tensor role);
 const struct arch *arch_find(const char *name, size_t size);
 /* All rows. */
 const struct arch *arch_rows(size_t *out_count);
+/* What distinguishes a row, in words. */
+void arch_traits(const struct arch *arch, char *out, size_t size);
 /* What a tensor's dimensions are by the hyperparameters. */
 void arch_block_tensor_shape(const struct hparams *hparams, enum block_tensor role, int64_t out[2]);
 void arch_global_tensor_shape(const struct hparams *hparams, enum global_tensor role, int64_t out[2]);

@@ -121,8 +121,23 @@ class Run(Case):
         self.assertEqual(process.returncode, 0, errors)
         self.assertEqual(json.loads(out)["stop"], "interrupted")
 
+    def test_models_are_listed_and_others_refused_by_name(self):
+        families = json.loads(self.corolla("models", "--json").stdout)
+        table = self.corolla("models").stdout.splitlines()
+        self.assertEqual([f["architecture"] for f in families], [line.split()[0] for line in table[1:]])
+        for family in families:
+            model = self.tiny_model(arch=family["architecture"])
+            done = self.corolla("run", model, "--local", "-p", "the thing", "-n", 4, "--temp", 0, "--threads", 1)
+            self.assertEqual((done.returncode, bool(done.stdout)), (0, True), family["architecture"] + done.stderr)
+        foreign = bytearray(self.tiny_model(arch="llama").read_bytes())
+        name = foreign.index(b"llama", foreign.index(b"general.architecture"))
+        foreign[name:name + 5] = b"mamba"
+        path = self.folder / "foreign.gguf"
+        path.write_bytes(foreign)
+        self.assert_fails(self.corolla("inspect", path), "mamba")
+
     def test_every_command_has_help_and_wrong_usage_exits_2(self):
-        for command in ("serve", "run", "chat", "bench", "inspect", "key"):
+        for command in ("serve", "run", "chat", "bench", "inspect", "models", "key"):
             done = self.corolla(command, "--help")
             self.assertEqual((done.returncode, done.stderr), (0, ""))
             self.assertIn("usage: corolla " + command, done.stdout)

@@ -23,7 +23,7 @@ int32_t text[TEXT];
 struct corolla_swarm *local;
 struct serve servers[SPANS][REPLICAS];
 
-static char folder[] = "/tmp/corolla-recovery-XXXXXX";
+static char folder[64];
 static float *want_rows, *want_logits; /* [TEXT, n_embd], [TEXT, n_vocab] */
 
 static void must(enum corolla_status status, const struct corolla_error *err) {
@@ -227,19 +227,19 @@ void client_check_work(struct client *c, uint32_t n, uint32_t again) {
 
 /* ---- setting up ------------------------------------------------------------------------------------------------ */
 
-int rig_open(void **state) {
+bool rig_open_as(const char *arch) {
     static char path[200];
-    (void)state;
-    if (mkdtemp(folder) == NULL) return -1;
+    snprintf(folder, sizeof folder, "/tmp/corolla-recovery-XXXXXX");
+    if (mkdtemp(folder) == NULL) return false;
     setenv("COROLLA_CACHE", folder, 1);
     setenv("COROLLA_HOME", rig_home("client"), 1);
     snprintf(path, sizeof path, "%s", rig_home("model.gguf"));
     model_path = path;
     struct tiny_config config;
     struct corolla_error err;
-    tiny_config_default(&config, "llama");
+    tiny_config_default(&config, arch);
     config.n_blocks = SPANS * SPAN_BLOCKS;
-    if (!tiny_write(&config, path) || corolla_model_open(&model, path, NULL, NULL, &err) != COROLLA_OK) return -1;
+    if (!tiny_write(&config, path) || corolla_model_open(&model, path, NULL, NULL, &err) != COROLLA_OK) return false;
     info = corolla_model_info(model);
     compute_reference();
     for (uint32_t i = 0; i < SPANS * REPLICAS; i++) {
@@ -249,7 +249,12 @@ int rig_open(void **state) {
         serve_init(&servers[span][i / SPANS], rig_home(name), path, span * SPAN_BLOCKS, (span + 1) * SPAN_BLOCKS);
     }
     rig_start_all();
-    return 0;
+    return true;
+}
+
+int rig_open(void **state) {
+    (void)state;
+    return rig_open_as("llama") ? 0 : -1;
 }
 
 int rig_close(void **state) {

@@ -27,7 +27,8 @@ extern int32_t text[TEXT];
 extern struct corolla_swarm *local; /* this process */
 extern struct serve servers[SPANS][REPLICAS];
 
-int rig_open(void **state); /* group set-up and tear-down of cmocka */
+bool rig_open_as(const char *arch); /* of a family (support/tiny.h); rig_close() ends it, and another may follow */
+int rig_open(void **state);         /* Llama's: group set-up and tear-down of cmocka */
 int rig_close(void **state);
 /* All servers run and are ready. */
 void rig_start_all(void);
