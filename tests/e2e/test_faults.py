@@ -150,9 +150,10 @@ class Network(Generation):
         """The session goes on where it was, and nobody is replaced."""
         self.begin_with_spares(200)
         before = self.hops()
+        chain = {h.node for h in before}
         self.session.send("decode 64")
-        for proxy in self.proxies.values():
-            cut(proxy)
+        for node in sorted(self.proxies, key=lambda node: node in chain):  # spares first: who is cut last could replace who is cut first
+            cut(self.proxies[node])
         time.sleep(5)  # what is tested
         self.toxiproxy.reset()
         events = self.check(64, self.session.receive()) + self.decode(16)  # the cut may have come behind the 64
