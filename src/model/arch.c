@@ -13,7 +13,7 @@
 #define BIT(role) (UINT64_C(1) << BLOCK_##role)
 #define EDGE(role) (1u << GLOBAL_##role)
 
-/* Of every block there are one of QKV and all of Q, K, V (check_block). */
+/* Every block has one of QKV and all of Q, K, V, and one of experts and a feed-forward of its own (check_block). */
 #define SPLIT_QKV (BIT(ATTN_Q) | BIT(ATTN_K) | BIT(ATTN_V))
 #define ANY_QKV (SPLIT_QKV | BIT(ATTN_QKV))
 #define SPLIT_QKV_BIAS (BIT(ATTN_Q_BIAS) | BIT(ATTN_K_BIAS) | BIT(ATTN_V_BIAS))
@@ -26,6 +26,8 @@
 #define POST_NORMS (BIT(ATTN_POST_NORM) | BIT(FFN_POST_NORM))
 #define PLAIN_FFN (BIT(FFN_UP) | BIT(FFN_DOWN))
 #define GATED_FFN (PLAIN_FFN | BIT(FFN_GATE))
+#define EXPERTS (BIT(FFN_GATE_INP) | BIT(FFN_GATE_EXPS) | BIT(FFN_UP_EXPS) | BIT(FFN_DOWN_EXPS))
+#define SHARED_EXPERT (BIT(FFN_GATE_INP_SHARED) | BIT(FFN_GATE_SHARED) | BIT(FFN_UP_SHARED) | BIT(FFN_DOWN_SHARED))
 #define FFN_BIAS (BIT(FFN_UP_BIAS) | BIT(FFN_DOWN_BIAS))
 #define EDGES (EDGE(TOKEN_EMBD) | EDGE(OUTPUT_NORM) | EDGE(OUTPUT)) /* that every row has */
 #define OUT BIT(ATTN_OUT)
@@ -37,11 +39,12 @@
 
 static const struct arch archs[] = {
     {.name = "llama",
-     .models = "Llama 1 to 3, Mistral, SmolLM and many others",
+     .models = "Llama 1 to 3, Mistral, Mixtral, SmolLM and many others",
      .required = LLAMA_BLOCK,
-     .optional = ANY_QKV | SPLIT_QKV_BIAS | OUT_BIAS | FFN_BIAS | BIT(FFN_GATE_BIAS),
+     .optional = EXPERTS | ANY_QKV | SPLIT_QKV_BIAS | OUT_BIAS | FFN_BIAS | BIT(FFN_GATE_BIAS),
      .edges = EDGE(ROPE_FREQS),
-     .window = true},
+     .window = true,
+     .normed_experts = true},
     {.name = "qwen2",
      .models = "Qwen 1.5, 2 and 2.5",
      .required = LLAMA_BLOCK,
@@ -49,6 +52,18 @@ static const struct arch archs[] = {
      .edges = EDGE(OUTPUT_BIAS),
      .rope = ROPE_NEOX},
     {.name = "qwen3", .models = "Qwen 3", .required = LLAMA_BLOCK | QK_NORM, .optional = ANY_QKV, .rope = ROPE_NEOX},
+    {.name = "qwen2moe",
+     .models = "Qwen 1.5 and 2 with experts",
+     .required = PRE_NORMS | OUT | EXPERTS | SHARED_EXPERT,
+     .optional = ANY_QKV | ANY_QKV_BIAS,
+     .rope = ROPE_NEOX},
+    {.name = "qwen3moe",
+     .models = "Qwen 3 with experts",
+     .required = PRE_NORMS | QK_NORM | OUT | EXPERTS,
+     .optional = ANY_QKV,
+     .rope = ROPE_NEOX,
+     .normed_experts = true},
+    {.name = "olmoe", .models = "OLMoE", .required = PRE_NORMS | QK_NORM_ALL | OUT | EXPERTS, .optional = ANY_QKV, .rope = ROPE_NEOX},
     {.name = "bloom",
      .models = "BLOOM, BLOOMZ",
      .required = GPT_BLOCK,
@@ -181,8 +196,10 @@ void arch_traits(const struct arch *a, char *out, size_t size) {
     } traits[] = {
         {true, a->norm == NORM_LAYER ? "layer norm" : "RMS norm"},
         {true, a->rope == ROPE_NONE ? position : "RoPE"},
-        {true, arch_has(a, BLOCK_FFN_GATE) || arch_has(a, BLOCK_FFN_GATE_UP) ? "gated" : "not gated"},
+        {true, arch_has(a, BLOCK_FFN_GATE) || arch_has(a, BLOCK_FFN_GATE_EXPS) || arch_has(a, BLOCK_FFN_GATE_UP) ? "gated" : "not gated"},
         {true, a->act == ACT_GELU ? "GELU" : "SiLU"},
+        {arch_has(a, BLOCK_FFN_GATE_INP), a->required & BIT(FFN_GATE_INP) ? "experts" : "experts or none"},
+        {arch_has(a, BLOCK_FFN_UP_SHARED), "shared expert"},
         {a->parallel || a->parallel_without_norm, "parallel"},
         {(a->required | a->optional) & (QK_NORM | QK_NORM_HEADS | QK_NORM_ALL), "norms of Q and K"},
         {a->required & POST_NORMS, "norms behind"},
@@ -220,6 +237,9 @@ enum dim {
     DIM_KV_HEADS,
     DIM_FF,
     DIM_TWO_FF,
+    DIM_EXPERT_FF,
+    DIM_SHARED_FF,
+    DIM_EXPERTS,
     DIM_VOCAB,
     DIM_CTX,
     DIM_HALF_ROT
@@ -227,17 +247,17 @@ enum dim {
 
 struct tensor_rule {
     const char *name;
-    enum dim columns, rows;
+    enum dim columns, rows, count;
 };
 
 static const struct tensor_rule block_rules[] = {
-#define X(role, name, columns, rows) {name, DIM_##columns, DIM_##rows},
+#define X(role, name, columns, rows, count) {name, DIM_##columns, DIM_##rows, DIM_##count},
     BLOCK_TENSOR_MAP(X)
 #undef X
 };
 
 static const struct tensor_rule global_rules[] = {
-#define X(role, name, columns, rows) {name, DIM_##columns, DIM_##rows},
+#define X(role, name, columns, rows) {name, DIM_##columns, DIM_##rows, DIM_NONE},
     GLOBAL_TENSOR_MAP(X)
 #undef X
 };
@@ -253,6 +273,9 @@ static int64_t dim_size(const struct hparams *h, enum dim dim) {
     case DIM_KV_HEADS: return h->n_head_kv;
     case DIM_FF: return h->n_ff;
     case DIM_TWO_FF: return 2 * (int64_t)h->n_ff;
+    case DIM_EXPERT_FF: return h->n_ff_expert;
+    case DIM_SHARED_FF: return h->n_ff_shared;
+    case DIM_EXPERTS: return h->n_expert;
     case DIM_VOCAB: return h->n_vocab;
     case DIM_CTX: return h->n_ctx_train;
     case DIM_HALF_ROT: return h->n_rot / 2;
@@ -267,13 +290,14 @@ void arch_block_tensor_name(enum block_tensor role, uint32_t block, char out[TEN
 
 const char *arch_global_tensor_name(enum global_tensor role) { return global_rules[role].name; }
 
-static void shape_of(const struct hparams *h, const struct tensor_rule *rule, int64_t out[2]) {
+static void shape_of(const struct hparams *h, const struct tensor_rule *rule, int64_t out[3]) {
     out[0] = dim_size(h, rule->columns);
     out[1] = dim_size(h, rule->rows);
+    out[2] = dim_size(h, rule->count);
 }
 
-void arch_block_tensor_shape(const struct hparams *h, enum block_tensor role, int64_t out[2]) { shape_of(h, &block_rules[role], out); }
-void arch_global_tensor_shape(const struct hparams *h, enum global_tensor role, int64_t out[2]) { shape_of(h, &global_rules[role], out); }
+void arch_block_tensor_shape(const struct hparams *h, enum block_tensor role, int64_t out[3]) { shape_of(h, &block_rules[role], out); }
+void arch_global_tensor_shape(const struct hparams *h, enum global_tensor role, int64_t out[3]) { shape_of(h, &global_rules[role], out); }
 
 /* ---- hyperparameters ------------------------------------------------------------------------------------------- */
 
@@ -374,6 +398,17 @@ static void read_attention(struct reader *r, struct hparams *h) {
     if (arch->window_rope_base > 0.0f) h->window_rope_base = read_f32(r, "rope.freq_base_swa", arch->window_rope_base);
 }
 
+static void read_experts(struct reader *r, struct hparams *h) {
+    if (!arch_has(h->arch, BLOCK_FFN_GATE_INP)) return;
+    uint32_t least = h->arch->required & BIT(FFN_GATE_INP) ? 1 : 0;
+    h->n_expert = read_u32(r, "expert_count", 0, least, 1024);
+    if (r->status || h->n_expert == 0) return;
+    h->n_expert_used = read_u32(r, "expert_used_count", 0, 1, h->n_expert);
+    h->n_ff_expert = read_u32(r, "expert_feed_forward_length", h->n_ff, 1, 1u << 20);
+    h->n_ff_shared = read_u32(r, "expert_shared_feed_forward_length", h->n_ff, 1, 1u << 20);
+    h->expert_scale = read_f32(r, "expert_weights_scale", 1.0f);
+}
+
 static void read_hparams(struct reader *r, struct hparams *h) {
     h->arch = r->arch;
     h->n_blocks = read_u32(r, "block_count", 0, 1, 1024);
@@ -387,6 +422,7 @@ static void read_hparams(struct reader *r, struct hparams *h) {
     uint32_t value_dim = read_u32(r, "attention.value_length", h->n_embd / h->n_head, 2, 1024);
     h->n_rot = read_u32(r, "rope.dimension_count", h->head_dim, 2, 1024);
     h->norm_eps = read_f32(r, h->arch->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 0.0f);
+    read_experts(r, h);
     read_attention(r, h);
     read_rope(r, h);
     h->parallel = read_bool(r, "use_parallel_residual", h->arch->parallel);
@@ -411,10 +447,12 @@ static void read_hparams(struct reader *r, struct hparams *h) {
 
 static enum corolla_status check_tensor(const struct hparams *h, const struct model_tensor *t, const struct tensor_rule *rule,
                                         struct corolla_error *err) {
-    int64_t columns = dim_size(h, rule->columns), rows = dim_size(h, rule->rows);
-    if (t->ne[0] != columns || t->ne[1] != rows || t->ne[2] != 1 || t->ne[3] != 1)
-        return err_set(err, COROLLA_FORMAT, "tensor %s is %lld x %lld, but the hyperparameters ask for %lld x %lld", t->name,
-                       (long long)t->ne[0], (long long)t->ne[1], (long long)columns, (long long)rows);
+    int64_t want[3];
+    shape_of(h, rule, want);
+    if (t->ne[0] != want[0] || t->ne[1] != want[1] || t->ne[2] != want[2] || t->ne[3] != 1)
+        return err_set(err, COROLLA_FORMAT, "tensor %s is %lld x %lld x %lld, but the hyperparameters ask for %lld x %lld x %lld", t->name,
+                       (long long)t->ne[0], (long long)t->ne[1], (long long)t->ne[2], (long long)want[0], (long long)want[1],
+                       (long long)want[2]);
     enum ggml_type type = (enum ggml_type)t->type;
     bool vector = rule->rows == DIM_NONE || rule->columns == DIM_HEAD;
     if (vector && type != GGML_TYPE_F32)
@@ -449,7 +487,9 @@ static bool block_has(const struct header *header, uint32_t block, enum block_te
 }
 
 static enum corolla_status check_block(const struct hparams *h, const struct header *header, uint32_t block, struct corolla_error *err) {
-    uint64_t wanted = h->arch->required | (block_has(header, block, BLOCK_ATTN_QKV) ? BIT(ATTN_QKV) : SPLIT_QKV);
+    uint64_t own = h->arch->required;
+    if (arch_has(h->arch, BLOCK_FFN_GATE_INP) && block_has(header, block, BLOCK_FFN_GATE_INP)) own = (own & ~GATED_FFN) | EXPERTS;
+    uint64_t wanted = own | (block_has(header, block, BLOCK_ATTN_QKV) ? BIT(ATTN_QKV) : SPLIT_QKV);
     for (unsigned i = 0; i < BLOCK_TENSOR_COUNT; i++) {
         char name[TENSOR_NAME_SIZE];
         arch_block_tensor_name((enum block_tensor)i, block, name);

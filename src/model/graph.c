@@ -1,6 +1,7 @@
 /* graph.c - see graph.h. */
 #include "model/graph.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,7 @@
 #define ATTENTION_SCRATCH_MAX (8u << 20) /* bytes of [W, rows, H] in F32 that a piece should stay below */
 #define PIECES_MAX 8                     /* per item: more would only cost nodes */
 #define NODES_PER_BLOCK 90               /* tensors, without the items' */
+#define LEAST_SHARE 6.103515625e-5f      /* of the chosen experts together: the smallest normal half float */
 #define NODES_PER_PIECE 24               /* with what its item needs */
 
 struct ggml_tensor *graph_norm(struct ggml_context *ctx, const struct hparams *h, struct ggml_tensor *x, struct ggml_tensor *weight,
@@ -212,7 +214,52 @@ static struct ggml_tensor *activation(struct builder *b, const struct block_weig
     return gelu ? ggml_geglu_split(b->ctx, gate, up) : ggml_swiglu_split(b->ctx, gate, up);
 }
 
+/* Who is chosen by each row, [used, T], and in *out_weights how much each counts, [1, used, T] (Shazeer et al. 2017, arXiv 1701.06538). */
+static struct ggml_tensor *choose_experts(struct builder *b, const struct block_weights *w, struct ggml_tensor *x,
+                                          struct ggml_tensor **out_weights) {
+    const struct hparams *h = b->h;
+    struct ggml_tensor *shares = ggml_soft_max(b->ctx, linear(b, w->t[BLOCK_FFN_GATE_INP], NULL, x)); /* [experts, T] */
+    struct ggml_tensor *chosen = ggml_argsort_top_k(b->ctx, shares, (int)h->n_expert_used);
+    struct ggml_tensor *weights = ggml_get_rows(b->ctx, ggml_reshape_3d(b->ctx, shares, 1, h->n_expert, b->g->n_rows), chosen);
+    if (h->arch->normed_experts) {
+        weights = ggml_reshape_2d(b->ctx, weights, h->n_expert_used, b->g->n_rows);
+        weights = ggml_div(b->ctx, weights, ggml_clamp(b->ctx, ggml_sum_rows(b->ctx, weights), LEAST_SHARE, INFINITY));
+        weights = ggml_reshape_3d(b->ctx, weights, 1, h->n_expert_used, b->g->n_rows);
+    }
+    *out_weights = h->expert_scale != 1.0f ? ggml_scale(b->ctx, weights, h->expert_scale) : weights;
+    return chosen;
+}
+
+/* The weighted sum of the chosen experts, in their order. */
+static struct ggml_tensor *experts(struct builder *b, const struct block_weights *w, struct ggml_tensor *x) {
+    const struct hparams *h = b->h;
+    struct ggml_tensor *weights, *chosen = choose_experts(b, w, x, &weights), *sum = NULL;
+    ggml_build_forward_expand(b->g->cgraph, weights);
+    x = ggml_reshape_3d(b->ctx, x, h->n_embd, 1, b->g->n_rows);
+    struct ggml_tensor *up = ggml_mul_mat_id(b->ctx, w->t[BLOCK_FFN_UP_EXPS], x, chosen);
+    struct ggml_tensor *gate = ggml_mul_mat_id(b->ctx, w->t[BLOCK_FFN_GATE_EXPS], x, chosen);
+    struct ggml_tensor *y = ggml_mul_mat_id(b->ctx, w->t[BLOCK_FFN_DOWN_EXPS], ggml_swiglu_split(b->ctx, gate, up), chosen);
+    y = ggml_mul(b->ctx, y, weights); /* [n_embd, used, T] */
+    for (uint32_t i = 0; i < h->n_expert_used; i++) {
+        struct ggml_tensor *one = ggml_view_2d(b->ctx, y, h->n_embd, b->g->n_rows, y->nb[2], i * y->nb[1]);
+        sum = sum ? ggml_add(b->ctx, sum, one) : one;
+    }
+    return h->n_expert_used == 1 ? ggml_cont(b->ctx, sum) : sum;
+}
+
+/* What all rows have beside their experts, as far as its gate lets it through. */
+static struct ggml_tensor *shared_expert(struct builder *b, const struct block_weights *w, struct ggml_tensor *x) {
+    struct ggml_tensor *gate = linear(b, w->t[BLOCK_FFN_GATE_SHARED], NULL, x), *up = linear(b, w->t[BLOCK_FFN_UP_SHARED], NULL, x);
+    struct ggml_tensor *y = linear(b, w->t[BLOCK_FFN_DOWN_SHARED], NULL, ggml_swiglu_split(b->ctx, gate, up));
+    struct ggml_tensor *through = ggml_sigmoid(b->ctx, linear(b, w->t[BLOCK_FFN_GATE_INP_SHARED], NULL, x)); /* [1, T] */
+    return ggml_mul(b->ctx, y, through);
+}
+
 static struct ggml_tensor *feed_forward(struct builder *b, const struct block_weights *w, struct ggml_tensor *x) {
+    if (w->t[BLOCK_FFN_GATE_INP]) {
+        struct ggml_tensor *y = experts(b, w, x);
+        return w->t[BLOCK_FFN_UP_SHARED] ? ggml_add(b->ctx, y, shared_expert(b, w, x)) : y;
+    }
     return linear(b, w->t[BLOCK_FFN_DOWN], w->t[BLOCK_FFN_DOWN_BIAS], activation(b, w, x));
 }
 
@@ -273,7 +320,8 @@ enum corolla_status graph_build(struct graph *g, const struct graph_config *conf
         uint32_t rows = piece_rows(config, &g->items[i]);
         pieces += (g->items[i].n + rows - 1) / rows;
     }
-    size_t nodes = config->n_blocks * (NODES_PER_BLOCK + NODES_PER_PIECE * pieces) + 5 * (size_t)g->n_items + 16;
+    size_t nodes = config->n_blocks * (NODES_PER_BLOCK + NODES_PER_PIECE * pieces + 2 * (size_t)config->hparams->n_expert_used) +
+                   5 * (size_t)g->n_items + 16;
     g->ctx = ggml_init(
         (struct ggml_init_params){.mem_size = nodes * ggml_tensor_overhead() + ggml_graph_overhead_custom(nodes, false), .no_alloc = true});
     g->attention_blocks = calloc(config->n_blocks, sizeof *g->attention_blocks);

@@ -16,6 +16,8 @@
 #define SPLIT (BIT(ATTN_Q) | BIT(ATTN_K) | BIT(ATTN_V))
 #define SPLIT_BIAS (BIT(ATTN_Q_BIAS) | BIT(ATTN_K_BIAS) | BIT(ATTN_V_BIAS))
 #define FUSED BIT(ATTN_QKV)
+#define DENSE (BIT(FFN_GATE) | BIT(FFN_UP) | BIT(FFN_DOWN))
+#define EXPERTS (BIT(FFN_GATE_INP) | BIT(FFN_GATE_EXPS) | BIT(FFN_UP_EXPS) | BIT(FFN_DOWN_EXPS))
 #define FUSED_BIAS BIT(ATTN_QKV_BIAS)
 
 /* What differs from the defaults below; 0: nothing. */
@@ -23,6 +25,9 @@ static const struct tiny_config usual[] = {
     {.arch = "llama", .optional = SPLIT},
     {.arch = "qwen2", .optional = SPLIT | SPLIT_BIAS},
     {.arch = "qwen3", .optional = SPLIT, .head_dim = 128},
+    {.arch = "qwen2moe", .optional = SPLIT | SPLIT_BIAS, .n_expert = 6},
+    {.arch = "qwen3moe", .optional = SPLIT, .head_dim = 128, .n_expert = 8},
+    {.arch = "olmoe", .optional = SPLIT, .n_head_kv = 4, .n_expert = 8},
     {.arch = "bloom", .optional = FUSED | FUSED_BIAS, .n_head_kv = 4},
     {.arch = "falcon", .n_head_kv = 1},
     {.arch = "gpt2", .optional = FUSED | FUSED_BIAS, .n_head_kv = 4},
@@ -100,16 +105,17 @@ static enum ggml_type type_find(const char *name) {
     return GGML_TYPE_COUNT;
 }
 
-static void add(struct maker *m, const char *name, enum ggml_type type, int64_t columns, int64_t rows, const float *values) {
-    struct ggml_tensor *t = rows ? ggml_new_tensor_2d(m->tensors, type, columns, rows) : ggml_new_tensor_1d(m->tensors, type, columns);
+/* shape [columns, rows, count]; rows 0: a vector. */
+static void add(struct maker *m, const char *name, enum ggml_type type, const int64_t shape[3], const float *values) {
+    struct ggml_tensor *t = ggml_new_tensor(m->tensors, type, shape[2] > 1 ? 3 : shape[1] ? 2 : 1, shape);
     ggml_set_name(t, name);
-    ggml_quantize_chunk(type, values, t->data, 0, rows ? rows : 1, columns, NULL);
+    ggml_quantize_chunk(type, values, t->data, 0, (shape[1] ? shape[1] : 1) * shape[2], shape[0], NULL);
     gguf_add_tensor(m->gguf, t);
 }
 
-/* rows 0: a vector in F32. Values are normal around mean. zero_special: the rows of control tokens are zero. */
-static void add_random(struct maker *m, const char *name, int64_t columns, int64_t rows, float mean, float deviation) {
-    int64_t n = columns * (rows ? rows : 1);
+/* rows 0: a vector in F32. Values are normal around mean. The rows of control tokens are zero. */
+static void add_many(struct maker *m, const char *name, const int64_t shape[3], float mean, float deviation) {
+    int64_t columns = shape[0], rows = shape[1], n = columns * (rows ? rows : 1) * shape[2];
     float *values = malloc((size_t)n * sizeof *values);
     uint64_t state = name_seed(m->config->seed, name);
     assert(values);
@@ -118,15 +124,19 @@ static void add_random(struct maker *m, const char *name, int64_t columns, int64
         for (uint32_t token = 0; token < m->vocab.n; token++)
             if (m->vocab.type[token] == 2 || m->vocab.type[token] == 3)
                 memset(values + token * columns, 0, (size_t)columns * sizeof *values);
-    add(m, name, rows ? m->type : GGML_TYPE_F32, columns, rows, values);
+    add(m, name, rows ? m->type : GGML_TYPE_F32, shape, values);
     free(values);
 }
 
+static void add_random(struct maker *m, const char *name, int64_t columns, int64_t rows, float mean, float deviation) {
+    add_many(m, name, (const int64_t[3]){columns, rows, 1}, mean, deviation);
+}
+
 /* A matrix whose rows are vectors in F32. */
-static void add_vectors(struct maker *m, const char *name, const int64_t shape[2], float mean, float deviation) {
+static void add_vectors(struct maker *m, const char *name, const int64_t shape[3], float mean, float deviation) {
     enum ggml_type type = m->type;
     m->type = GGML_TYPE_F32;
-    add_random(m, name, shape[0], shape[1], mean, deviation);
+    add_many(m, name, shape, mean, deviation);
     m->type = type;
 }
 
@@ -136,7 +146,7 @@ static bool ends_with(const char *text, const char *end) {
 }
 
 static void add_block_tensor(struct maker *m, uint32_t block, enum block_tensor role) {
-    int64_t shape[2];
+    int64_t shape[3];
     char name[TENSOR_NAME_SIZE];
     arch_block_tensor_name(role, block, name);
     arch_block_tensor_shape(&m->hparams, role, shape);
@@ -146,14 +156,19 @@ static void add_block_tensor(struct maker *m, uint32_t block, enum block_tensor 
         add_random(m, name, shape[0], 0, 0.0f, strstr(name, "norm") ? 0.1f : 0.5f);
     else if (role == BLOCK_ATTN_Q_NORM_HEADS || role == BLOCK_ATTN_K_NORM_HEADS)
         add_vectors(m, name, shape, 1.3f, 0.2f);
+    else if (role == BLOCK_FFN_GATE_INP)
+        add_vectors(m, name, shape, 0.0f, 1.0f / sqrtf((float)shape[0]));
     else if (ends_with(name, "norm.weight") || ends_with(name, "norm_2.weight"))
         add_random(m, name, shape[0], 0, qk_norm ? 1.3f : 1.0f, qk_norm ? 0.2f : 0.1f);
+    else if (shape[1] == 1) /* the gate of a shared expert */
+        add_random(m, name, shape[0], 0, 0.0f, 1.0f / sqrtf((float)shape[0]));
     else
-        add_random(m, name, shape[0], shape[1], 0.0f, (wide ? 1.6f : 1.0f) / sqrtf((float)shape[0]));
+        add_many(m, name, shape, 0.0f, (wide ? 1.6f : 1.0f) / sqrtf((float)shape[0]));
 }
 
 static void add_blocks(struct maker *m) {
     uint64_t roles = m->arch->required | (m->config->optional & m->arch->optional);
+    if (m->config->n_expert) roles = (roles & ~DENSE) | EXPERTS;
     for (uint32_t block = 0; block < m->config->n_blocks; block++)
         for (unsigned role = 0; role < BLOCK_TENSOR_COUNT; role++)
             if (roles >> role & 1) add_block_tensor(m, block, (enum block_tensor)role);
@@ -163,7 +178,7 @@ static void add_edges(struct maker *m) {
     uint32_t roles = m->arch->edges_required | (m->config->edges & m->arch->edges) | 1u << GLOBAL_TOKEN_EMBD | 1u << GLOBAL_OUTPUT_NORM;
     if (!m->config->tied) roles |= 1u << GLOBAL_OUTPUT;
     for (unsigned role = 0; role < GLOBAL_TENSOR_COUNT; role++) {
-        int64_t shape[2];
+        int64_t shape[3];
         const char *name = arch_global_tensor_name((enum global_tensor)role);
         if (!(roles >> role & 1)) continue;
         arch_global_tensor_shape(&m->hparams, (enum global_tensor)role, shape);
@@ -184,7 +199,7 @@ static void add_rope_freqs(struct maker *m) {
     uint32_t half = m->config->head_dim / 2;
     assert(half <= 256);
     for (uint32_t i = 0; i < half; i++) factors[i] = i < half / 2 ? 1.0f : 1.0f + 7.0f * (float)(i - half / 2) / (float)(half / 2);
-    add(m, "rope_freqs.weight", GGML_TYPE_F32, half, 0, factors);
+    add(m, "rope_freqs.weight", GGML_TYPE_F32, (const int64_t[3]){half, 0, 1}, factors);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------------------------ */
@@ -235,6 +250,12 @@ static void add_keys(struct maker *m) {
     if (m->arch->rope != ROPE_NONE) gguf_set_val_u32(g, key_name(c, "rope.dimension_count"), m->hparams.n_rot);
     if (c->window) gguf_set_val_u32(g, key_name(c, "attention.sliding_window"), c->window);
     if (strcmp(c->arch, "gptneox") == 0) gguf_set_val_bool(g, key_name(c, "use_parallel_residual"), c->parallel);
+    if (c->n_expert) {
+        gguf_set_val_u32(g, key_name(c, "expert_count"), c->n_expert);
+        gguf_set_val_u32(g, key_name(c, "expert_used_count"), 2);
+        if (strncmp(c->arch, "qwen", 4) == 0) gguf_set_val_u32(g, key_name(c, "expert_feed_forward_length"), m->hparams.n_ff_expert);
+        if (strcmp(c->arch, "qwen2moe") == 0) gguf_set_val_u32(g, key_name(c, "expert_shared_feed_forward_length"), m->hparams.n_ff_shared);
+    }
     if (c->alibi > 0) gguf_set_val_f32(g, key_name(c, "attention.max_alibi_bias"), c->alibi);
     if (c->clamp > 0) gguf_set_val_f32(g, key_name(c, "attention.clamp_kqv"), c->clamp);
     if (c->softcap > 0) gguf_set_val_f32(g, key_name(c, "attn_logit_softcapping"), c->softcap);
@@ -262,12 +283,16 @@ bool tiny_write(const struct tiny_config *config, const char *path) {
         tiny_vocab_bpe(&m.vocab);
     m.gguf = gguf_init_empty();
     size_t row = ggml_row_size(m.type, config->n_embd), rows = 4 * (size_t)config->n_head * config->head_dim + 3 * (size_t)config->n_ff;
-    m.tensors = ggml_init((struct ggml_init_params){.mem_size = ((size_t)1 << 28) + 2 * config->n_blocks * rows * row});
+    m.tensors = ggml_init((struct ggml_init_params){
+        .mem_size = ((size_t)1 << 28) + 2 * config->n_blocks * (rows + 3 * (size_t)config->n_ff * config->n_expert) * row});
     assert(m.gguf && m.tensors);
 
     m.hparams = (struct hparams){.arch = m.arch,
                                  .n_embd = config->n_embd,
                                  .n_ff = config->n_ff,
+                                 .n_expert = config->n_expert,
+                                 .n_ff_expert = strncmp(config->arch, "qwen", 4) == 0 ? config->n_ff / 2 : config->n_ff,
+                                 .n_ff_shared = config->n_ff,
                                  .n_head = config->n_head,
                                  .n_head_kv = config->n_head_kv,
                                  .head_dim = config->head_dim,

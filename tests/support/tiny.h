@@ -5,7 +5,7 @@
  * files that differ in one option share all else. The rows of control tokens are zero in the embedding and the head, so greedy generation
  * does not stop early.
  *
- * Not done: experts, split files, adapters.
+ * Not done: split files, adapters.
  */
 #ifndef COROLLA_TESTS_TINY_H
 #define COROLLA_TESTS_TINY_H
@@ -22,8 +22,9 @@ struct tiny_config {
     const char *type; /* of all matrices: "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q4_K", "q6_K" */
     uint64_t seed;
     uint32_t n_blocks, n_embd, n_ff, n_head, n_head_kv, head_dim, n_ctx;
-    uint32_t n_rot; /* rotated dimensions of a head; 0: all */
-    bool tied;      /* the head is the embedding */
+    uint32_t n_expert; /* of which each row has two; 0: a feed-forward for all */
+    uint32_t n_rot;    /* rotated dimensions of a head; 0: all */
+    bool tied;         /* the head is the embedding */
     enum tiny_rope rope;
     float rope_base;
     uint32_t window;            /* sliding window; 0: none */
