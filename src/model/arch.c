@@ -121,7 +121,8 @@ static const struct arch archs[] = {
      .required = PRE_NORMS | OUT | BIT(FFN_GATE_UP) | BIT(FFN_DOWN),
      .optional = ANY_QKV,
      .edges = EDGE(ROPE_SHORT) | EDGE(ROPE_LONG),
-     .rope = ROPE_NEOX},
+     .rope = ROPE_NEOX,
+     .window_ignored = true},
     {.name = "starcoder2",
      .models = "StarCoder2",
      .required = GPT_BLOCK,
@@ -166,15 +167,19 @@ static const struct arch archs[] = {
      .act = ACT_GELU,
      .window = true,
      .window_period = 6,
+     .window_rope = true,
      .window_rope_base = 10000,
      .scaled_embedding = true,
      .blocks_scaled_by_embd = 62},
     {.name = "olmo2",
-     .models = "OLMo 2",
+     .models = "OLMo 2 and 3",
      .required = POST_NORMS | QK_NORM_ALL | OUT | GATED_FFN,
      .optional = ANY_QKV,
      .edges_required = EDGE(OUTPUT),
-     .rope = ROPE_NEOX},
+     .rope = ROPE_NEOX,
+     .window = true,
+     .window_period = 4,
+     .window_rope = true},
     {.name = "command-r",
      .models = "Command R, Command R+, Aya",
      .required = BIT(ATTN_NORM) | OUT | GATED_FFN,
@@ -371,6 +376,9 @@ static enum rope_scaling read_scaling(struct reader *r) {
  * together in a cache: the short ones are used, and the context is the one that they are for. */
 static void read_rope(struct reader *r, struct hparams *h) {
     h->rope_base = read_f32(r, "rope.freq_base", 10000.0f);
+    if (h->arch->window_rope)
+        h->window_rope_base =
+            read_f32(r, "rope.freq_base_swa", h->arch->window_rope_base > 0.0f ? h->arch->window_rope_base : h->rope_base);
     float factor = read_f32(r, "rope.scaling.factor", read_f32(r, "rope.scale_linear", 0.0f));
     enum rope_scaling scaling = read_scaling(r);
     h->rope_scale = scaling == SCALING_NONE || factor == 0.0f ? 1.0f : 1.0f / factor;
@@ -395,7 +403,27 @@ static void read_attention(struct reader *r, struct hparams *h) {
     if (!arch->window) return;
     h->n_window = read_u32(r, "attention.sliding_window", arch->window_default, 0, UINT32_MAX);
     h->window_period = read_u32(r, "attention.sliding_window_pattern", arch->window_period, 0, 1024);
-    if (arch->window_rope_base > 0.0f) h->window_rope_base = read_f32(r, "rope.freq_base_swa", arch->window_rope_base);
+}
+
+/* Keys that change the arithmetic in ways that no row expresses, unless they have this value. */
+static void refuse_foreign(struct reader *r) {
+    static const struct {
+        const char *name;
+        float harmless;
+    } keys[] = {{"expert_gating_func", 1}, {"expert_group_count", 1}, {"residual_scale", 1}, {"embedding_scale", 1}};
+    char path[128];
+    for (size_t i = 0; i < ARRAY_SIZE(keys) && !r->status; i++) {
+        uint32_t whole;
+        float value = 0;
+        if (!reader_key(r, keys[i].name, path)) continue;
+        if (header_u32(r->header, path, &whole)) value = (float)whole;
+        if (value != keys[i].harmless && !(header_f32(r->header, path, &value) && value == keys[i].harmless))
+            r->status = err_set(r->err, COROLLA_UNSUPPORTED, "no row of the architecture table expresses %s", path);
+    }
+    bool window = r->arch->window || r->arch->window_ignored;
+    if (!r->status && !window && read_u32(r, "attention.sliding_window", 0, 0, UINT32_MAX) > 0)
+        r->status =
+            err_set(r->err, COROLLA_UNSUPPORTED, "the row of architecture %s has no sliding window, and this file does", r->arch->name);
 }
 
 static void read_experts(struct reader *r, struct hparams *h) {
@@ -422,6 +450,7 @@ static void read_hparams(struct reader *r, struct hparams *h) {
     uint32_t value_dim = read_u32(r, "attention.value_length", h->n_embd / h->n_head, 2, 1024);
     h->n_rot = read_u32(r, "rope.dimension_count", h->head_dim, 2, 1024);
     h->norm_eps = read_f32(r, h->arch->norm == NORM_LAYER ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon", 0.0f);
+    refuse_foreign(r);
     read_experts(r, h);
     read_attention(r, h);
     read_rope(r, h);

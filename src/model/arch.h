@@ -95,7 +95,9 @@ struct arch {
     bool parallel_without_norm;             /* so do blocks that have no norm before the feed-forward */
     bool window;                            /* <arch>.attention.sliding_window */
     uint32_t window_default, window_period; /* without that key; of so many blocks the last one sees all, 0: none does */
-    float window_rope_base;                 /* of blocks with a window: this, or rope.freq_base_swa, unscaled; 0: as elsewhere */
+    bool window_rope;                       /* blocks with a window turn unscaled, ... */
+    float window_rope_base;                 /* ... by this base, or rope.freq_base_swa; 0: the one of all blocks */
+    bool window_ignored;                    /* files have that key, and libllama makes nothing of it */
     float alibi;                            /* the largest slope is 2 to the -alibi / heads: of all its models, ... */
     bool alibi_key;                         /* ... or as attention.max_alibi_bias says */
     float attn_softcap, logit_softcap;      /* unless the file says otherwise */

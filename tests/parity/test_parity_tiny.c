@@ -197,6 +197,11 @@ static void every_form_agrees_with_libllama(void **state) {
     tiny_config_default(&c, "gemma3");
     c.window = 0;
     check_form("gemma3, no windows", &c);
+    tiny_config_default(&c, "olmo2");
+    c.window = 24;
+    c.n_blocks = 6;
+    c.rope = TINY_ROPE_YARN;
+    check_form("olmo2 with windows (OLMo 3)", &c);
     tiny_config_default(&c, "phi3");
     c.optional = BIT(ATTN_Q) | BIT(ATTN_K) | BIT(ATTN_V);
     check_form("phi3, split", &c);

@@ -256,6 +256,8 @@ SETTER(nan_epsilon, f32, "llama.attention.layer_norm_rms_epsilon", (float)(0.0 /
 SETTER(odd_rotation, u32, "llama.rope.dimension_count", 15)
 SETTER(wide_rotation, u32, "llama.rope.dimension_count", 64)
 SETTER(longrope, str, "llama.rope.scaling.type", "longrope")
+SETTER(sigmoid_gating, u32, "llama.expert_gating_func", 2)
+SETTER(scaled_residual, f32, "llama.residual_scale", 0.22f)
 SETTER(infinite_base, f32, "llama.rope.freq_base", (float)(1.0 / 0.0))
 SETTER(negative_factor, f32, "llama.rope.scaling.factor", -1.0f)
 SETTER(eos_outside, u32, "tokenizer.ggml.eos_token_id", 100000)
@@ -310,6 +312,8 @@ static void wrong_values_are_refused(void **state) {
         {odd_rotation, COROLLA_FORMAT, "RoPE"},
         {wide_rotation, COROLLA_FORMAT, "RoPE"},
         {longrope, COROLLA_UNSUPPORTED, "RoPE"},
+        {sigmoid_gating, COROLLA_UNSUPPORTED, "expert_gating_func"},
+        {scaled_residual, COROLLA_UNSUPPORTED, "residual_scale"},
         {infinite_base, COROLLA_FORMAT, "freq_base"},
         {negative_factor, COROLLA_FORMAT, "RoPE"},
         {eos_outside, COROLLA_FORMAT, "eos"},
