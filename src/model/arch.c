@@ -344,6 +344,12 @@ static float read_f32(struct reader *r, const char *name, float fallback) {
     return v;
 }
 
+/* 1 when the key is missing or 0, as libllama has it. */
+static float read_scale(struct reader *r, const char *name) {
+    float scale = read_f32(r, name, 1.0f);
+    return scale == 0.0f ? 1.0f : scale;
+}
+
 static bool read_bool(struct reader *r, const char *name, bool fallback) {
     char path[128];
     bool v = fallback;
@@ -434,7 +440,7 @@ static void read_experts(struct reader *r, struct hparams *h) {
     h->n_expert_used = read_u32(r, "expert_used_count", 0, 1, h->n_expert);
     h->n_ff_expert = read_u32(r, "expert_feed_forward_length", h->n_ff, 1, 1u << 20);
     h->n_ff_shared = read_u32(r, "expert_shared_feed_forward_length", h->n_ff, 1, 1u << 20);
-    h->expert_scale = read_f32(r, "expert_weights_scale", 1.0f);
+    h->expert_scale = read_scale(r, "expert_weights_scale");
 }
 
 static void read_hparams(struct reader *r, struct hparams *h) {
@@ -456,7 +462,7 @@ static void read_hparams(struct reader *r, struct hparams *h) {
     read_rope(r, h);
     h->parallel = read_bool(r, "use_parallel_residual", h->arch->parallel);
     h->embd_scale = h->arch->scaled_embedding ? sqrtf((float)h->n_embd) : 1.0f;
-    h->logit_scale = read_f32(r, "logit_scale", 1.0f);
+    h->logit_scale = read_scale(r, "logit_scale");
     h->logit_softcap = read_f32(r, "final_logit_softcapping", h->arch->logit_softcap);
     if (r->status) return;
     if (h->n_head % h->n_head_kv != 0)
@@ -516,13 +522,20 @@ static bool block_has(const struct header *header, uint32_t block, enum block_te
 }
 
 static enum corolla_status check_block(const struct hparams *h, const struct header *header, uint32_t block, struct corolla_error *err) {
-    uint64_t own = h->arch->required;
-    if (arch_has(h->arch, BLOCK_FFN_GATE_INP) && block_has(header, block, BLOCK_FFN_GATE_INP)) own = (own & ~GATED_FFN) | EXPERTS;
-    uint64_t wanted = own | (block_has(header, block, BLOCK_ATTN_QKV) ? BIT(ATTN_QKV) : SPLIT_QKV);
+    bool fused = block_has(header, block, BLOCK_ATTN_QKV);
+    uint64_t wanted = h->arch->required | (fused ? BIT(ATTN_QKV) : SPLIT_QKV);
+    uint64_t unused = fused ? SPLIT_QKV | SPLIT_QKV_BIAS : BIT(ATTN_QKV_BIAS); /* the builder would leave them out */
+    if (arch_has(h->arch, BLOCK_FFN_GATE_INP) && block_has(header, block, BLOCK_FFN_GATE_INP)) {
+        wanted = (wanted & ~GATED_FFN) | EXPERTS;
+        unused |= GATED_FFN | FFN_BIAS | BIT(FFN_GATE_BIAS);
+    }
+    unused &= h->arch->required | h->arch->optional;
     for (unsigned i = 0; i < BLOCK_TENSOR_COUNT; i++) {
         char name[TENSOR_NAME_SIZE];
         arch_block_tensor_name((enum block_tensor)i, block, name);
-        if ((wanted >> i & 1) && !header_tensor(header, name)) return err_set(err, COROLLA_FORMAT, "tensor %s is missing", name);
+        bool has = header_tensor(header, name) != NULL;
+        if ((wanted >> i & 1) && !has) return err_set(err, COROLLA_FORMAT, "tensor %s is missing", name);
+        if ((unused >> i & 1) && has) return err_set(err, COROLLA_UNSUPPORTED, "tensor %s does not go with the others of its block", name);
     }
     return COROLLA_OK;
 }

@@ -83,7 +83,7 @@ static struct ggml_tensor *heads(struct builder *b, const struct block_weights *
 
 /* K or V of a block in an item's cache. */
 static struct ggml_tensor *matrix(struct builder *b, struct ggml_tensor *of_all, uint32_t block) {
-    size_t at = (b->c->kv_first + block) * of_all->nb[2];
+    size_t at = block * of_all->nb[2];
     return ggml_view_2d(b->ctx, of_all, of_all->ne[0], of_all->ne[1], of_all->nb[1], at);
 }
 

@@ -47,8 +47,7 @@ struct graph {
 struct graph_config {
     const struct hparams *hparams;
     const struct block_weights *blocks; /* of the first block that the items use */
-    uint32_t first;                     /* its index in the model, ... */
-    uint32_t kv_first;                  /* ... and in the pieces of the items' caches */
+    uint32_t first;                     /* its index in the model; in the pieces of the items' caches it is the first */
     uint32_t n_blocks;
     struct ggml_tensor *rope_freqs; /* NULL: none */
     const struct part *part;

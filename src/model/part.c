@@ -91,16 +91,14 @@ static enum corolla_status set_item(struct part *p, const struct batch_item *it,
     return status;
 }
 
-/* Where the own attention finds the items' rows and caches; begin: the first block. */
-static enum corolla_status set_attention(struct part *p, struct graph *g, const struct batch_item *items, uint32_t n_items, uint32_t begin,
+/* Where the own attention finds the items' rows and caches. */
+static enum corolla_status set_attention(struct part *p, struct graph *g, const struct batch_item *items, uint32_t n_items,
                                          struct corolla_error *err) {
     uint32_t longest = 0;
     for (uint32_t i = 0; i < n_items; i++) {
         const struct batch_item *it = &items[i];
         const struct kv_piece *piece = kv_piece_on(it->kv, p);
-        size_t at = (begin - it->kv->begin - piece->first) * piece->k->nb[2];
-        g->attention_items[i] =
-            (struct attention_item){it->n, it->position, (char *)piece->k->data + at, (char *)piece->v->data + at, piece->k->nb[2]};
+        g->attention_items[i] = (struct attention_item){it->n, it->position, piece->k->data, piece->v->data, piece->k->nb[2]};
         if (it->position + it->n > longest) longest = it->position + it->n;
     }
     size_t size = attention_scratch(longest, engine_threads(p->engine));
@@ -143,13 +141,12 @@ enum corolla_status part_forward(struct part *p, const struct batch_item *items,
     struct graph_config config = {.hparams = p->hparams,
                                   .blocks = p->blocks + (begin - p->begin),
                                   .first = begin,
-                                  .kv_first = begin - kv->begin - kv_piece_on(kv, p)->first,
                                   .n_blocks = end - begin,
                                   .rope_freqs = p->rope_freqs,
                                   .part = p,
                                   .attending = p->attending};
     enum corolla_status status = plan_graph(p->plan, &config, shapes, n_items, &graph, err);
-    if (!status && p->attending == ATTENDING_OWN) status = set_attention(p, graph, items, n_items, begin, err);
+    if (!status && p->attending == ATTENDING_OWN) status = set_attention(p, graph, items, n_items, err);
     if (!status) status = set_inputs(p, graph, items, n_items, begin == kv->begin, err);
     if (!status) status = engine_compute(p->engine, graph->cgraph, err);
     size_t row = p->hparams->n_embd * sizeof(float), at = 0;

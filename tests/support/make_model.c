@@ -1,6 +1,6 @@
 /* make_model.c - a tiny model from the command line, for tests that are not written in C.
  *
- *   make_model FILE [KEY=VALUE]...   with the fields of struct tiny_config as keys, for example arch=qwen3 type=q4_K seed=7
+ *   make_model FILE [KEY=VALUE]...   with fields of struct tiny_config as keys, for example arch=qwen3 type=q4_K seed=7
  */
 #include <stdio.h>
 #include <stdlib.h>

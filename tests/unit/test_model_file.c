@@ -258,6 +258,7 @@ SETTER(wide_rotation, u32, "llama.rope.dimension_count", 64)
 SETTER(longrope, str, "llama.rope.scaling.type", "longrope")
 SETTER(sigmoid_gating, u32, "llama.expert_gating_func", 2)
 SETTER(scaled_residual, f32, "llama.residual_scale", 0.22f)
+SETTER(no_logit_scale, f32, "llama.logit_scale", 0.0f)
 SETTER(infinite_base, f32, "llama.rope.freq_base", (float)(1.0 / 0.0))
 SETTER(negative_factor, f32, "llama.rope.scaling.factor", -1.0f)
 SETTER(eos_outside, u32, "tokenizer.ggml.eos_token_id", 100000)
@@ -330,6 +331,43 @@ static void wrong_values_are_refused(void **state) {
         rewrite(path, NULL, cases[i].edit);
         expect_refused(path, cases[i].status, cases[i].word, what);
     }
+}
+
+/* The builder takes one of two forms; what belongs to the other one would be left out. */
+static void tensors_of_two_forms_are_refused(void **state) {
+#define BIT(role) (UINT64_C(1) << BLOCK_##role)
+    static const struct {
+        const char *arch;
+        uint64_t optional;
+        uint32_t n_expert;
+        const char *word;
+    } cases[] = {
+        {"llama", BIT(ATTN_QKV) | BIT(ATTN_Q_BIAS), 0, "blk.0.attn_q.bias"},
+        {"llama", BIT(ATTN_QKV) | BIT(ATTN_V), 0, "blk.0.attn_v.weight"},
+        {"qwen2", BIT(ATTN_Q) | BIT(ATTN_K) | BIT(ATTN_V) | BIT(ATTN_QKV_BIAS), 0, "blk.0.attn_qkv.bias"},
+        {"llama", BIT(ATTN_QKV) | BIT(FFN_UP_BIAS), 4, "blk.0.ffn_up.bias"},
+    };
+    const char *path = scratch_file("forms.gguf");
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tiny_config c;
+        make_config(&c, cases[i].arch);
+        c.optional = cases[i].optional;
+        c.n_expert = cases[i].n_expert;
+        assert_true(tiny_write(&c, path));
+        expect_refused(path, COROLLA_UNSUPPORTED, cases[i].word, cases[i].word);
+    }
+}
+
+static void a_scale_of_nothing_is_none(void **state) {
+    const char *path = scratch_file("scale.gguf");
+    struct model_file *file;
+    struct corolla_error err;
+    (void)state;
+    rewrite(path, NULL, no_logit_scale);
+    assert_int_equal(model_file_open(&file, path, NULL, NULL, &err), COROLLA_OK);
+    assert_true(model_file_hparams(file)->logit_scale == 1.0f);
+    model_file_close(file);
 }
 
 /* A good file whose general.name, a string of 4 bytes, became "general.alignment" of another value, byte by byte. */
@@ -506,6 +544,8 @@ int main(void) {
         cmocka_unit_test(every_tensor_but_the_head_is_needed),
         cmocka_unit_test(every_hyperparameter_is_needed),
         cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(tensors_of_two_forms_are_refused),
+        cmocka_unit_test(a_scale_of_nothing_is_none),
         cmocka_unit_test(impossible_alignments_are_refused),
         cmocka_unit_test(foreign_files_are_refused),
         cmocka_unit_test(a_file_cut_anywhere_is_refused),
